@@ -1,0 +1,195 @@
+"""What steps hand to each other: arrays that validate themselves and know no file.
+
+Each artifact turns itself into named arrays (`arrays`) and back (`from_arrays`); io/ stores them with a header. An array that is missing or
+wrong is a DataError that names the field, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recli.errors import DataError
+from recli.ids import Ids, Csr
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where an artifact comes from: no path and no clock, so the same job writes the same bytes.
+
+    columns: the names of the user and item columns in the input, used again in outputs. inputs: sha256 of each input file.
+    """
+
+    command: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
+    inputs: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=lambda: {"user": "user", "item": "item"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """Users' ratings or counts of items. matrix: CSR [users, items], values finite; weighted: the values are confidence weights."""
+
+    kind: ClassVar[str] = "interactions"
+    version: ClassVar[int] = 1
+
+    matrix: Csr
+    user_ids: Ids
+    item_ids: Ids
+    weighted: bool = False
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        _csr("", self.matrix.indptr, self.matrix.indices, len(self.user_ids), len(self.item_ids))
+        _array("data", self.matrix.values, np.float32, (len(self.matrix.indices),), finite=True)
+        _ids("user_ids", self.user_ids)
+        _ids("item_ids", self.item_ids)
+
+    def arrays(self) -> Arrays:
+        named = {"indptr": self.matrix.indptr, "indices": self.matrix.indices, "data": self.matrix.values}
+        named["weighted"] = np.array(self.weighted)
+        return {**named, **_id_arrays("user_ids", self.user_ids), **_id_arrays("item_ids", self.item_ids)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Interactions:
+        take = _Taker(arrays)
+        return cls(
+            matrix=Csr(take["indptr"], take["indices"], take["data"]),
+            user_ids=take.ids("user_ids"),
+            item_ids=take.ids("item_ids"),
+            weighted=bool(take["weighted"]),
+            provenance=provenance,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """A low-rank model: r(u, v) = p_u . q_v + b_u + b_v + b.
+
+    P: float32[U, r]; Q: float32[I, r], r >= 0; b_u: float32[U]; b_v: float32[I]; b: float32 scalar array. item_counts: int64[I],
+    the popularity of each item. seen_indptr int64[U + 1], seen_indices int32: item numbers that each user has, or both None.
+    """
+
+    kind: ClassVar[str] = "factors"
+    version: ClassVar[int] = 1
+
+    P: NDArray[np.float32]
+    Q: NDArray[np.float32]
+    b_u: NDArray[np.float32]
+    b_v: NDArray[np.float32]
+    b: NDArray[np.float32]
+    user_ids: Ids
+    item_ids: Ids
+    item_counts: NDArray[np.int64]
+    seen_indptr: NDArray[np.int64] | None = None
+    seen_indices: NDArray[np.int32] | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        users, items = len(self.user_ids), len(self.item_ids)
+        rank = self.P.shape[1] if self.P.ndim == 2 else -1
+        _array("P", self.P, np.float32, (users, rank), finite=True)
+        _array("Q", self.Q, np.float32, (items, rank), finite=True)
+        _array("b_u", self.b_u, np.float32, (users,), finite=True)
+        _array("b_v", self.b_v, np.float32, (items,), finite=True)
+        _array("b", self.b, np.float32, (), finite=True)
+        _array("item_counts", self.item_counts, np.int64, (items,))
+        if items and int(self.item_counts.min()) < 0:
+            raise DataError("array item_counts: expected counts, found a negative number")
+        if (self.seen_indptr is None) != (self.seen_indices is None):
+            raise DataError("arrays seen_indptr and seen_indices: expected both or neither")
+        if self.seen_indptr is not None and self.seen_indices is not None:
+            _csr("seen_", self.seen_indptr, self.seen_indices, users, items)
+        _ids("user_ids", self.user_ids)
+        _ids("item_ids", self.item_ids)
+
+    def user_rows(self, nums: NDArray[Any] | slice) -> NDArray[np.float32]:
+        """Rows whose dot products with `item_rows` are the predictions, biases included: float32[n, r + 2 at most]."""
+        rows, level = self.P[nums], self.b_u[nums] + self.b
+        extra = [level[:, None]] if self._has_level() else []
+        extra += [np.ones((len(rows), 1), np.float32)] if self.b_v.any() else []
+        return np.ascontiguousarray(np.hstack([rows, *extra], dtype=np.float32))
+
+    def item_rows(self) -> NDArray[np.float32]:
+        extra = [np.ones((len(self.Q), 1), np.float32)] if self._has_level() else []
+        extra += [self.b_v[:, None]] if self.b_v.any() else []
+        return np.ascontiguousarray(np.hstack([self.Q, *extra], dtype=np.float32))
+
+    def _has_level(self) -> bool:
+        return bool(self.b_u.any() or self.b)
+
+    def arrays(self) -> Arrays:
+        names = ["P", "Q", "b_u", "b_v", "b", "item_counts", "seen_indptr", "seen_indices"]
+        named = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**named, **_id_arrays("user_ids", self.user_ids), **_id_arrays("item_ids", self.item_ids)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Factors:
+        take = _Taker(arrays)
+        return cls(
+            **{name: take[name] for name in ("P", "Q", "b_u", "b_v", "b", "item_counts")},
+            user_ids=take.ids("user_ids"),
+            item_ids=take.ids("item_ids"),
+            seen_indptr=arrays.get("seen_indptr"),
+            seen_indices=arrays.get("seen_indices"),
+            provenance=provenance,
+        )
+
+
+class _Taker:
+    """Arrays by name, with an error that names what is missing."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._arrays:
+            raise DataError(f"array {name} is missing; found {', '.join(sorted(self._arrays))}")
+        return self._arrays[name]
+
+    def ids(self, name: str) -> Ids:
+        if f"{name}_utf8" in self._arrays:
+            return Ids(self[f"{name}_utf8"], self[f"{name}_offsets"])
+        return Ids(self[name])
+
+
+def _id_arrays(name: str, ids: Ids) -> Arrays:
+    return {name: ids.values} if ids.offsets is None else {f"{name}_utf8": ids.values, f"{name}_offsets": ids.offsets}
+
+
+def _array(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...], *, finite: bool = False) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise DataError(f"array {name}: expected {np.dtype(dtype)}{list(shape)}, found {array.dtype}{list(array.shape)}")
+    if finite and not np.isfinite(array).all():
+        raise DataError(f"array {name}: expected finite numbers, found NaN or infinity")
+
+
+def _csr(prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int) -> None:
+    _array(f"{prefix}indptr", indptr, np.int64, (rows + 1,))
+    _array(f"{prefix}indices", indices, np.int32, (len(indices),))
+    if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
+        raise DataError(f"array {prefix}indptr: expected to rise from 0 to {len(indices)}, found otherwise")
+    if len(indices) and not (0 <= indices.min() and indices.max() < columns):
+        raise DataError(f"array {prefix}indices: expected numbers below {columns}, found {indices.min()} to {indices.max()}")
+    rising = np.diff(indices) > 0
+    rising[indptr[1:-1][(indptr[1:-1] > 0) & (indptr[1:-1] < len(indices))] - 1] = True  # where a new row begins
+    if not rising.all():
+        raise DataError(f"array {prefix}indices: expected to rise within each row, found otherwise")
+
+
+def _ids(name: str, ids: Ids) -> None:
+    """Types and layout; that ids are unique is checked where they are looked up or written (io/id_columns.py)."""
+    if ids.offsets is None:
+        if ids.values.ndim != 1 or ids.values.dtype.kind not in "iu":
+            raise DataError(f"array {name}: expected integers, found {ids.values.dtype}{list(ids.values.shape)}")
+        return
+    _array(f"{name}_utf8", ids.values, np.uint8, (len(ids.values),))
+    _array(f"{name}_offsets", ids.offsets, np.int64, (len(ids.offsets),))
+    if not len(ids.offsets) or ids.offsets[0] != 0 or ids.offsets[-1] != len(ids.values) or (np.diff(ids.offsets) < 0).any():
+        raise DataError(f"array {name}_offsets: expected to rise from 0 to {len(ids.values)}, found otherwise")

@@ -1,0 +1,84 @@
+"""The settings of each command: the only home of defaults and ranges. Field names are the flags' names."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from recli.errors import UsageError
+
+
+def number(default: Any, low: float, high: float, *, above: bool = False) -> Any:
+    """A numeric field with its range; `above` leaves `low` itself out."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+def choice(default: str, *names: str) -> Any:
+    return field(default=default, metadata={"names": names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value is not None:
+                _check(f.name, value, **f.metadata)
+
+    def semantic(self) -> dict[str, Any]:
+        """What goes into an artifact's header: settings that change the result, no path and no clock."""
+        return dataclasses.asdict(self)
+
+
+def _check(
+    name: str, value: Any, *, low: float = 0, high: float | None = None, above: bool = False, names: tuple[str, ...] = ()
+) -> None:
+    flag = f"--{name.replace('_', '-')} {value}"
+    if names and value not in names:
+        raise UsageError(f"{flag}: expected one of {', '.join(names)}")
+    if high is not None and not (low < value <= high if above else low <= value <= high):
+        raise UsageError(f"{flag}: expected a value {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}")
+
+
+DUPLICATES = ("last", "first", "sum", "mean", "max", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadConfig(Config):
+    """How an interaction table is read.
+
+    columns: role -> column name, for the roles user, item, rating, timestamp; roles left out are guessed from usual names.
+    weight: a column of confidence weights, or None. where: an SQL condition on the rows. duplicates: what becomes of several rows
+    of one user and item: the last (by timestamp, else in the file), the first, the sum, mean or max of their values, or an error.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+    weight: str | None = None
+    where: str | None = None
+    duplicates: str = choice("last", *DUPLICATES)
+    header: bool = True
+    format: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorizeConfig(Config):
+    """See kernels/spec.py for the objective that reg, nu, alpha, alpha0 and loss describe."""
+
+    solver: str = choice("ials", "ials", "pop")
+    rank: int = number(64, 1, 16384)
+    loss: str = choice("rendle", "rendle", "hu")
+    reg: float = number(0.004, 0, 1e6, above=True)
+    nu: float = number(1.0, -1, 2)
+    alpha: float | None = number(None, 0, 1e6)
+    alpha0: float = number(0.03, 0, 1e6)
+    iterations: int = number(8, 1, 100_000)
+    tol: float = number(0.0, 0, 1)
+    seed: int = number(0, 0, 2**63 - 1)
+    seen: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Config):
+    k: int = number(10, 1, 1_000_000)
+    keep_seen: bool = False

@@ -1,0 +1,90 @@
+"""External ids, and (user, item) pairs of dense numbers as rows of a sparse matrix.
+
+`*_id` is what the user's files hold; `*_num` is the dense number that it has for ever: new ids are appended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The external ids of numbers 0, 1, 2, ...: integers, or text in Arrow's layout.
+
+    values: an integer array [n] of any integer dtype, or uint8 UTF-8 bytes. offsets: None, or int64[n + 1] into the bytes.
+    """
+
+    values: NDArray[Any]
+    offsets: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values) if self.offsets is None else len(self.offsets) - 1
+
+
+class Csr(NamedTuple):
+    """A sparse matrix by rows, users x items unless said otherwise. Columns ascend within a row, without repeats.
+
+    indptr: int64[rows + 1]; indices: int32[nnz]; values: float32[nnz].
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+
+
+def stable_order(nums: NDArray[np.int32], count: int) -> NDArray[Any]:
+    """The stable sorting permutation of numbers in [0, count): a counting sort (SciPy's transposition), linear in time."""
+    n = len(nums)
+    kind = np.int32 if n < 2**31 - 1 else np.int64
+    indptr = np.arange(n + 1, dtype=kind)
+    one_per_row = sp.csr_array((np.zeros(n, np.int8), nums.astype(kind, copy=False), indptr), shape=(n, count))
+    return np.asarray(one_per_row.tocsc().indices)
+
+
+def to_csr(
+    user_num: NDArray[np.int32], item_num: NDArray[np.int32], values: NDArray[np.float32], users: int, items: int, duplicates: str
+) -> tuple[Csr, int]:
+    """COO entries, in the order in which `last` and `first` are meant, to CSR; and how many entries repeated a pair.
+
+    duplicates: last, first, sum, mean or max (sums are taken in float64).
+    """
+    order = stable_order(item_num, items)
+    order = order[stable_order(user_num[order], users)]
+    user_num, item_num, values = user_num[order], item_num[order], values[order]
+    starts = np.ones(len(order), bool)
+    starts[1:] = (user_num[1:] != user_num[:-1]) | (item_num[1:] != item_num[:-1])
+    repeated = len(order) - int(np.count_nonzero(starts))
+    if repeated:
+        first = np.flatnonzero(starts)
+        values = _merge(values, first, duplicates)
+        user_num, item_num = user_num[first], item_num[first]
+    indptr = np.zeros(users + 1, np.int64)
+    np.cumsum(np.bincount(user_num, minlength=users), out=indptr[1:])
+    return Csr(indptr, np.ascontiguousarray(item_num), np.ascontiguousarray(values)), repeated
+
+
+def _merge(values: NDArray[np.float32], first: NDArray[np.intp], duplicates: str) -> NDArray[np.float32]:
+    last = np.append(first[1:], len(values)) - 1
+    if duplicates == "first":
+        return values[first]
+    if duplicates == "last":
+        return values[last]
+    if duplicates == "max":
+        return np.maximum.reduceat(values, first)
+    total = np.add.reduceat(values.astype(np.float64), first)
+    if duplicates == "mean":
+        total /= last - first + 1
+    return total.astype(np.float32)
+
+
+def transpose(matrix: Csr, items: int) -> Csr:
+    """The same entries by item: CSR of shape [items, users]."""
+    users = len(matrix.indptr) - 1
+    by_item = sp.csr_array((matrix.values, matrix.indices, matrix.indptr), shape=(users, items)).tocsc()
+    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), by_item.data)

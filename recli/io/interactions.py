@@ -1,0 +1,175 @@
+"""Ratings tables to `Interactions`: columns found, rows filtered and checked, ids numbered, pairs indexed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from recli.artifacts import Interactions, Provenance
+from recli.config import ReadConfig
+from recli.errors import DataError, UsageError
+from recli.ids import Csr, Ids, to_csr
+from recli.io.background import in_background
+from recli.io.id_columns import id_expression, is_id_type, number_ids
+from recli.io.sources import Source, column_types, scan, table_errors
+
+USUAL_NAMES = {
+    "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account accountid profileid session sessionid",
+    "item": "item itemid iid itemnum movie movieid product productid article articleid asin sku isbn book bookid track trackid song songid "
+    "artist artistid video videoid business businessid recipe recipeid news newsid listing listingid content contentid",
+    "rating": "rating ratings score stars overall value count plays quantity",
+    "timestamp": "timestamp time ts datetime date unixtime unixreviewtime createdat eventtime",
+}
+ROLES = tuple(USUAL_NAMES)
+
+
+@dataclass
+class ReadReport:
+    """What happened on the way, for the log and --stats."""
+
+    rows: int = 0
+    repeated: int = 0
+    columns: dict[str, str] = field(default_factory=dict)
+    guessed: list[str] = field(default_factory=list)
+    users: int = 0
+    items: int = 0
+    pairs: int = 0
+
+
+def find_columns(names: Sequence[str], config: ReadConfig, name: str, roles: Sequence[str] = ROLES) -> tuple[dict[str, str], list[str]]:
+    """Role -> column for the roles that are there, and which of them were guessed. user and item must be.
+
+    A name is guessed in any case and spelling of the usual ones: userId, USER_ID and "user id" are one.
+    """
+    found: dict[str, str] = {}
+    guessed = []
+    plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in reversed(names)}
+    for role in roles:
+        if role in config.columns:
+            column = config.columns[role]
+            if not column:
+                continue  # rating= : leave it out
+            if column not in names:
+                raise DataError(f"no column {column!r} for {role} (--columns); found {', '.join(names)}", file=name)
+            found[role] = column
+            continue
+        usual = next((plain[candidate] for candidate in USUAL_NAMES[role].split() if candidate in plain), None)
+        if usual is not None:
+            found[role] = usual
+            guessed.append(role)
+        elif role in ("user", "item"):
+            raise DataError(
+                f"no column looks like the {role}; found {', '.join(names)}: name it with --columns {role}=NAME", file=name
+            )
+    return found, guessed
+
+
+def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, ReadReport]:
+    """Reads and indexes a ratings table.
+
+    Ids are numbered in ascending order. Values are the weight column's, else the rating's, else 1.0. Raises DataError (65),
+    MissingInputError (66), UsageError (2: --where).
+    """
+    frame, report = read_rows(found, config)
+    roles = report.columns
+    with table_errors(found.name):
+        matrix, user_ids, item_ids, report.repeated = _index(frame, found.format == "parquet", config.duplicates)
+        if report.repeated and "timestamp" in frame.columns:  # rows without one count as the oldest
+            frame = frame.sort("timestamp", maintain_order=True)
+            matrix, user_ids, item_ids, _ = _index(frame, found.format == "parquet", config.duplicates)
+    del frame
+    if report.repeated and config.duplicates == "error":
+        raise DataError(f"{report.repeated} rows repeat a user and item: choose with --duplicates what they mean", file=found.name)
+    if not np.isfinite(matrix.values).all():
+        raise DataError("sums of repeated rows overflow float32", file=found.name)
+    report.users, report.items, report.pairs = len(user_ids), len(item_ids), len(matrix.indices)
+    provenance = Provenance(inputs=found.sha256(), columns={"user": roles["user"], "item": roles["item"]})
+    interactions = Interactions(
+        matrix=matrix, user_ids=user_ids, item_ids=item_ids, weighted=config.weight is not None, provenance=provenance
+    )
+    return interactions, report
+
+
+def _index(frame: pl.DataFrame, typed: bool, duplicates: str) -> tuple[Csr, Ids, Ids, int]:
+    user_num, user_ids = number_ids(frame["user"], typed=typed)
+    item_num, item_ids = number_ids(frame["item"], typed=typed)
+    values = frame["value"].to_numpy() if "value" in frame.columns else np.ones(len(frame), np.float32)
+    matrix, repeated = to_csr(user_num, item_num, values, len(user_ids), len(item_ids), duplicates)
+    return matrix, user_ids, item_ids, repeated
+
+
+def read_rows(found: Source, config: ReadConfig) -> tuple[pl.DataFrame, ReadReport]:
+    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), value float32 and timestamp where they are."""
+    if found.format == "npz":
+        raise DataError("expected a ratings table, found an NPZ file", file=found.name)
+    names = list(column_types(scan(found, header=config.header), found.name))
+    roles, guessed = find_columns(names, config, found.name)
+    value = config.weight or roles.get("rating")
+    if config.weight and config.weight not in names:
+        raise DataError(f"no column {config.weight!r} (--weight); found {', '.join(names)}", file=found.name)
+    text = [column for column in (roles["user"], roles["item"], value) if column]
+    lazy = scan(found, text, header=config.header)
+    types = column_types(lazy, found.name)
+    for role in ("user", "item"):
+        if not is_id_type(types[roles[role]]):
+            raise DataError(
+                f"column {roles[role]!r}: expected ids (integers or text), found {types[roles[role]]}: cast it first", file=found.name
+            )
+    if value and isinstance(types[value], pl.String):
+        # a text format: strict=False marks what is no number with a null, which is looked for below
+        lazy = lazy.with_columns(pl.col(value).str.strip_chars().cast(pl.Float64, strict=False).alias(value))
+    if config.where:
+        lazy = lazy.filter(_condition(config.where, types, found.name))
+    wanted = [id_expression(roles[role], types[roles[role]]).alias(role) for role in ("user", "item")]
+    if value:
+        wanted.append(pl.col(value).cast(pl.Float32, strict=False).alias("value"))
+    if "timestamp" in roles and config.duplicates in ("last", "first"):
+        wanted.append(_timestamp(roles["timestamp"], types[roles["timestamp"]], found.name))
+    with table_errors(found.name):
+        frame = in_background(lambda: lazy.select(wanted).collect(engine="streaming"))
+    if not len(frame):
+        raise DataError(f"no rows{' are left by --where' if config.where else ''}", file=found.name)
+    _check_rows(frame, {**roles, "value": value or ""}, found.name)
+    return frame, ReadReport(rows=len(frame), columns=roles, guessed=guessed)
+
+
+def _condition(where: str, types: dict[str, pl.DataType], name: str) -> pl.Expr:
+    """An SQL condition as an expression, tried on no rows so that a typo fails at once."""
+    try:
+        condition = pl.sql_expr(where)
+        kind = pl.LazyFrame(schema=types).select(condition.alias("where")).collect()["where"].dtype
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).split("\n")[0]
+        raise UsageError(f"--where {where!r}: {reason}; the columns are {', '.join(types)}", file=name) from error
+    if kind != pl.Boolean:
+        raise UsageError(f"--where {where!r}: expected a condition, found a value of type {kind}", file=name)
+    return condition
+
+
+def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
+    """Whatever orders rows in time."""
+    if isinstance(dtype, pl.String):
+        return pl.col(column).alias("timestamp")  # ISO 8601 text sorts as time does
+    if dtype.is_numeric() or dtype.is_temporal():
+        return pl.col(column).to_physical().alias("timestamp")
+    raise DataError(f"column {column!r}: expected timestamps, found {dtype}; leave it out with --columns timestamp=", file=name)
+
+
+def _check_rows(frame: pl.DataFrame, roles: dict[str, str], name: str) -> None:
+    for role in ("user", "item"):
+        missing = frame[role].is_null()
+        if missing.any():
+            raise DataError(f"column {roles[role]!r}: {missing.sum()} ids are missing, first in row {missing.arg_max() + 1}", file=name)  # type: ignore[operator]
+    if "value" in frame.columns:
+        bad = ~frame["value"].is_finite().fill_null(False)
+        if bad.any():
+            first = bad.arg_max()
+            raise DataError(
+                f"column {roles['value']!r}: expected finite numbers, found {bad.sum()} missing, infinite or not numbers, "
+                f"first in row {first + 1} ({frame['value'][first]})",  # type: ignore[operator]
+                file=name,
+            )

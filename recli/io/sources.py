@@ -1,0 +1,200 @@
+"""Where tables come from: files, folders, globs, cloud addresses and stdin, as one polars LazyFrame."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import gzip
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recli.errors import DataError, MissingInputError, StorageError, UsageError
+from recli.io.background import in_background
+
+STDIN = "-"
+FORMATS = ("parquet", "csv", "ndjson", "npz")
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".txt": "csv",
+    ".dat": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".npz": "npz",
+}
+COMPRESSIONS = (".gz", ".zst")
+DELIMITERS = "\t,;|"
+INFER_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one format. name is what errors call it; remote files are read by polars, straight from their address."""
+
+    name: str
+    files: tuple[str, ...]
+    format: str
+    remote: bool = False
+
+    def sha256(self) -> list[str]:
+        """A hash of each local file, in order; none for remote ones."""
+        if self.remote:
+            return []
+        hashes = []
+        for path in self.files:
+            with open(path, "rb") as file:
+                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return hashes
+
+
+@contextlib.contextmanager
+def source(inputs: Sequence[str], format: str | None = None) -> Iterator[Source]:
+    """The input arguments of a command as one source; what comes from stdin lives in a temporary file until the block ends.
+
+    Raises MissingInputError (66) or DataError (65: empty, mixed formats).
+    """
+    if STDIN not in inputs:
+        yield _from_paths(inputs, format)
+        return
+    if len(inputs) > 1:
+        raise UsageError("- (stdin) cannot be combined with other inputs")
+    if sys.stdin.isatty():
+        raise UsageError("stdin is a terminal: pipe data in, or give a file")
+    with tempfile.NamedTemporaryFile(prefix="recli-stdin-") as spool:
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
+            spool.flush()
+        except OSError as error:
+            raise StorageError(f"copying it to {tempfile.gettempdir()} failed: {error.strerror}", file="stdin") from error
+        yield Source("stdin", (spool.name,), format or _sniff(spool.name, "stdin"))
+
+
+def _from_paths(inputs: Sequence[str], format: str | None) -> Source:
+    name = inputs[0] if len(inputs) == 1 else f"{inputs[0]} (and {len(inputs) - 1} more)"
+    if any("://" in path for path in inputs):
+        if not all("://" in path for path in inputs):
+            raise UsageError("local files and remote addresses cannot be combined")
+        return Source(name, tuple(inputs), format or _one_format(inputs, name), remote=True)
+    files = [file for path in inputs for file in _expand(path)]
+    for file in files:
+        if not os.access(file, os.R_OK):
+            raise MissingInputError("may not be read (permissions)", file=file)
+        if Path(file).is_file() and os.path.getsize(file) == 0:
+            raise DataError("expected a table, found an empty file", file=file)
+    return Source(name, tuple(files), format or _one_format(files, name))
+
+
+def _expand(path: str) -> list[str]:
+    """A file as itself, a folder as its parts, a glob as its matches; sorted, so that a job reads in the same order every night."""
+    if os.path.isdir(path):
+        parts = [entry.path for entry in os.scandir(path) if entry.is_file() and _by_suffix(entry.name)]
+        if not parts:
+            raise MissingInputError("a folder without Parquet, CSV or NDJSON files", file=path)
+        return sorted(parts)
+    if os.path.exists(path):
+        return [path]
+    matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
+    if not matches:
+        raise MissingInputError("no such file", file=path)
+    return matches
+
+
+def _by_suffix(path: str) -> str | None:
+    name = os.path.basename(path).lower()
+    if name.startswith((".", "_")):
+        return None
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    return SUFFIXES.get(os.path.splitext(name)[1])
+
+
+def _one_format(files: Sequence[str], name: str) -> str:
+    found = {_by_suffix(file) or ("parquet" if "://" in file else _sniff(file, name)) for file in files}
+    if len(found) > 1:
+        raise DataError(f"expected files of one format, found {', '.join(sorted(found))}", file=name)
+    return found.pop()
+
+
+def _sniff(path: str, name: str) -> str:
+    """A format from the first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if head[:2] == b"\x1f\x8b":
+        with gzip.open(path) as unpacked:
+            head = unpacked.read(4096)
+    if not head:
+        raise DataError("expected a table, found nothing", file=name)
+    if head[:4] == b"PAR1":
+        return "parquet"
+    if head[:4] == b"PK\x03\x04":
+        return "npz"
+    return "ndjson" if head.lstrip()[:1] == b"{" else "csv"
+
+
+def scan(found: Source, text_columns: Sequence[str] = (), *, header: bool = True) -> pl.LazyFrame:
+    """The source as a LazyFrame. Columns of a text format that are named in text_columns keep their text; the types of others are inferred.
+
+    Raises MissingInputError, DataError.
+    """
+    with table_errors(found.name):
+        files = list(found.files)
+        if found.format == "parquet":
+            return pl.scan_parquet(files, glob=found.remote)
+        as_text = dict.fromkeys(text_columns, pl.String)
+        if found.format == "ndjson":
+            return pl.scan_ndjson(files, schema_overrides=as_text, infer_schema_length=INFER_ROWS)
+        if found.format == "csv":
+            return pl.scan_csv(
+                files,
+                has_header=header,
+                separator=_delimiter(found),
+                schema_overrides=as_text,
+                infer_schema_length=INFER_ROWS,
+                glob=found.remote,
+            )
+    raise DataError(f"expected a table ({', '.join(FORMATS[:3])}), found {found.format}", file=found.name)
+
+
+def column_types(frame: pl.LazyFrame, name: str) -> dict[str, pl.DataType]:
+    with table_errors(name):
+        return dict(in_background(frame.collect_schema))
+
+
+def first_line(found: Source) -> str:
+    """The first line of a CSV file, compressed or not."""
+    with table_errors(found.name):
+        lines = pl.scan_csv(found.files[0], has_header=False, separator="\x01", quote_char=None, n_rows=1, infer_schema=False)
+        line = lines.collect().item(0, 0)
+    return "" if line is None else str(line)
+
+
+def _delimiter(found: Source) -> str:
+    line = first_line(found)
+    return max(DELIMITERS, key=line.count) if any(mark in line for mark in DELIMITERS) else ","
+
+
+@contextlib.contextmanager
+def table_errors(name: str) -> Iterator[None]:
+    """polars' errors about a file, in one line, with ours' exit codes."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingInputError("no such file", file=name) from error
+    except pl.exceptions.NoDataError as error:
+        raise DataError("expected a table, found an empty file", file=name) from error
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        if isinstance(error, OSError) and "://" in name:
+            raise MissingInputError(f"cannot be read: {reason}", file=name) from error
+        raise DataError(f"cannot be read: {reason}", file=name) from error

@@ -1,0 +1,219 @@
+"""The CPU backend: numba kernels over chunks of rows on a thread pool, single-threaded BLAS inside.
+
+Threads are Python's: the kernels release the GIL, the main thread waits in Python (so Ctrl-C and SIGTERM act at once), and each chunk's
+result is its own, so the number of threads never changes a bit of the result.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from recli.ids import Csr
+from recli.kernels.cpu.half_sweep import solve_rows
+from recli.kernels.cpu.scan import read_heaps, scan_tile
+from recli.kernels.cpu.simd import WIDTH
+from recli.kernels.spec import Floats, Nums, SweepStats
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+BLOCK = 4096  # rows of a table handled together by BLAS
+CHUNKS = 256  # pieces of a half-sweep: enough that the last ones to finish are short
+CACHED_BYTES = 2 << 20  # per thread: gathered rows that a solve keeps; beyond it, reading them from the table again is as fast
+USER_TILE, ITEM_TILE = 1024, 1024
+UNIT_ROUNDOFF = 2.0**-24
+
+
+@dataclass
+class Matrix:
+    csr: Csr
+    chunks: list[Nums]  # row numbers, longest rows first, about equal work in each
+
+
+@dataclass
+class Table:
+    rows: Floats  # zero columns up to a multiple of WIDTH
+    rank: int
+
+
+@dataclass
+class ItemIndex:
+    """Items by descending norm, so that a search can stop (Cauchy-Schwarz)."""
+
+    rows: Floats
+    norms: NDArray[np.float64]
+    order: Nums
+
+
+class CpuKernels:
+    """See `spec.Kernels`."""
+
+    name = "cpu"
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recli")
+        self._blas = ThreadpoolController()
+
+    def matrix(self, csr: Csr) -> Matrix:
+        lengths = np.diff(csr.indptr)
+        order = np.argsort(-lengths, kind="stable").astype(np.int32)
+        work = np.cumsum(lengths[order] + 8)  # a row costs about as much as 8 entries by itself
+        cuts = np.searchsorted(work, np.linspace(0, work[-1] if len(work) else 0, CHUNKS + 1)[1:-1], side="right")
+        return Matrix(csr, [chunk for chunk in np.split(order, cuts) if len(chunk)])
+
+    def table(self, rows: Floats) -> Table:
+        return Table(_pad(rows), rows.shape[1])
+
+    def host(self, table: Table) -> Floats:
+        return table.rows[:, : table.rank].copy()
+
+    def half_sweep(
+        self,
+        matrix: Matrix,
+        solve: Table,
+        fixed: Table,
+        *,
+        alpha0: float,
+        shift: float,
+        regularization: Floats,
+        steps: int,
+        relaxation: float,
+    ) -> SweepStats:
+        with self._blas.limit(limits=1):
+            rank, width = fixed.rank, fixed.rows.shape[1]
+            values, vectors = np.linalg.eigh(self._gram(fixed.rows)[:rank, :rank])
+            basis = np.zeros((width, width), np.float32)  # the zero columns stay where they are, behind the others
+            basis[:rank, :rank] = vectors
+            gram_diagonal = np.zeros(width, np.float32)
+            gram_diagonal[:rank] = alpha0 * np.maximum(values, 0)
+            self._rotate(solve.rows, basis)
+            self._rotate(fixed.rows, basis)
+        indptr, indices, values_ = matrix.csr
+        cap = max(4, CACHED_BYTES // (4 * width) // 4 * 4)
+        local = threading.local()
+
+        def piece(chunk: Nums) -> tuple[float, float, float]:
+            if not hasattr(local, "gathered"):
+                local.gathered = np.empty((cap, width), np.float32)
+                local.scratch = np.empty((5, width), np.float32)
+            result: tuple[float, float, float] = solve_rows(
+                indptr,
+                indices,
+                values_,
+                chunk,
+                solve.rows,
+                fixed.rows,
+                gram_diagonal,
+                regularization,
+                np.float32(shift),
+                steps,
+                np.float32(relaxation),
+                local.gathered,
+                local.scratch,
+            )
+            return result
+
+        terms = self._run(piece, matrix.chunks)
+        return SweepStats(*(float(sum(column)) for column in zip(*terms, strict=True))) if terms else SweepStats(0, 0, 0)
+
+    def index_items(self, items: Floats) -> ItemIndex:
+        norms = np.sqrt(np.einsum("ir,ir->i", items, items, dtype=np.float64))
+        order = np.argsort(-norms, kind="stable").astype(np.int32)
+        return ItemIndex(_pad(items[order]), norms[order], order)
+
+    def topk(self, index: ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
+        n, rows = len(users), _pad(users)
+        norms = np.sqrt(np.einsum("ur,ur->u", users, users, dtype=np.float64))
+        indptr = excluded.indptr if excluded else np.zeros(n + 1, np.int64)
+        indices = excluded.indices if excluded else np.zeros(0, np.int32)
+        heaps = np.zeros((n, k), np.uint64)
+        items, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+        # |tile - score| <= gamma |x| |y|: gamma_rank for the float32 sum in any order, one more for rounding the score, slack for underflow
+        # and for the roundings of this bound itself (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1).
+        gamma = 1.01 * (rows.shape[1] + 2) * UNIT_ROUNDOFF
+        tiny = rows.shape[1] * 2.0**-126
+
+        def block(start: int) -> None:
+            mine = np.arange(start, min(start + USER_TILE, n))
+            buffer = np.empty((len(mine), ITEM_TILE), np.float32)
+            for base in range(0, len(index.order), ITEM_TILE):
+                bound = norms[mine] * (index.norms[base] * (1 + 1e-6)) + tiny
+                mine = mine[bound >= _worst(heaps[mine, 0])]
+                if not len(mine):
+                    break
+                size = min(ITEM_TILE, len(index.order) - base)
+                tile = buffer[: len(mine)]
+                if size < ITEM_TILE:
+                    tile = np.full((len(mine), -(-size // 16) * 16), -np.inf, np.float32)
+                np.matmul(rows[mine], index.rows[base : base + size].T, out=tile[:, :size])
+                margin = gamma * norms[mine] * index.norms[base] + tiny
+                scan_tile(tile, rows, mine, index.rows, index.order, base, margin, indptr, indices, heaps)
+            read_heaps(heaps[start : start + USER_TILE], items[start : start + USER_TILE], scores[start : start + USER_TILE])
+
+        with self._blas.limit(limits=1):
+            self._run(block, range(0, n, USER_TILE))
+        return items, scores
+
+    def _gram(self, rows: Floats) -> NDArray[np.float64]:
+        """rows^T rows in blocks of fixed size, added in order in float64."""
+        starts = range(0, len(rows), BLOCK)
+        parts = self._run(lambda s: rows[s : s + BLOCK].T @ rows[s : s + BLOCK], starts)
+        total = np.zeros((rows.shape[1],) * 2)
+        for part in parts:
+            total += part
+        return total
+
+    def _rotate(self, rows: Floats, basis: Floats) -> None:
+        """rows (IN/OUT) @ basis, block by block in place."""
+
+        def block(start: int) -> None:
+            rows[start : start + BLOCK] = rows[start : start + BLOCK] @ basis
+
+        self._run(block, range(0, len(rows), BLOCK))
+
+    def _run(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Result]:
+        """work(task) for each task on the threads, results in the order of the tasks; on an exception or a signal the rest is dropped."""
+        numbered = enumerate(tasks)
+        lock, stop = threading.Lock(), threading.Event()
+        results: dict[int, Result] = {}
+
+        def worker() -> None:
+            while not stop.is_set():
+                with lock:
+                    task = next(numbered, None)
+                if task is None:
+                    return
+                results[task[0]] = work(task[1])
+
+        futures = [self._pool.submit(worker) for _ in range(self._threads)]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            stop.set()
+            wait(futures)
+        return [results[number] for number in range(len(results))]
+
+
+def _pad(rows: Floats) -> Floats:
+    """A C-order copy with zero columns up to a multiple of WIDTH (at least one vector)."""
+    width = max(WIDTH, -(-rows.shape[1] // WIDTH) * WIDTH)
+    padded = np.zeros((len(rows), width), np.float32)
+    padded[:, : rows.shape[1]] = rows
+    return padded
+
+
+def _worst(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """The scores of heap roots (see scan.key_of); -inf where the heap is not full."""
+    ordered = (keys >> np.uint64(32)).astype(np.uint32)
+    bits = np.where(ordered >> np.uint32(31), ordered & np.uint32(0x7FFFFFFF), ~ordered)
+    return np.where(keys == 0, -np.inf, bits.view(np.float32).astype(np.float64))

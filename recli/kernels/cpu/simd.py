@@ -1,0 +1,165 @@
+"""Three numba intrinsics that emit vector loops over four rows at a time: C++ speed from pure Python, no compiler at install.
+
+LLVM's own vectoriser loses on the short loops of a half-sweep (rank / 16 iterations): run-time alias checks before every update and wrap-around
+checks on computed indices. These emit the loop body directly. Addresses come from `array.ctypes.data`, so nothing checks bounds: callers do.
+Vectors are 16 floats wide whatever the machine has; LLVM splits them where registers are narrower. Row lengths are multiples of WIDTH (callers
+pad with zero columns).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+WIDTH = 16
+_F32, _F64, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+_VECTOR = ir.VectorType(_F32, WIDTH)
+
+
+def _pointer(b: Any, address: Any, offset: Any, kind: Any) -> Any:
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    return b.bitcast(b.gep(b.inttoptr(address, element.as_pointer()), [offset]), kind.as_pointer())
+
+
+def _load(b: Any, address: Any, offset: Any, kind: Any = _VECTOR) -> Any:
+    value = b.load(_pointer(b, address, offset, kind))
+    value.align = 4
+    return value
+
+
+def _store(b: Any, value: Any, address: Any, offset: Any) -> None:
+    b.store(value, _pointer(b, address, offset, value.type)).align = 4
+
+
+def _shuffle(b: Any, x: Any, y: Any, lanes: list[int]) -> Any:
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
+
+
+def _splat(b: Any, x: Any) -> Any:
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    return _shuffle(b, b.insert_element(undefined, x, ir.Constant(_I32, 0)), undefined, [0] * WIDTH)
+
+
+def _fma(b: Any, x: Any, y: Any, z: Any) -> Any:
+    function = ir.FunctionType(x.type, [x.type] * 3)
+    return b.call(cgutils.get_or_insert_function(b.module, function, f"llvm.fma.v{WIDTH}f32"), [x, y, z])
+
+
+def _sum_lanes(b: Any, vectors: list[Any]) -> list[Any]:
+    """Horizontal sums of four vectors together: halve each to four lanes, transpose, add (a third fewer shuffles than one by one)."""
+    lanes = WIDTH
+    while lanes > 4:
+        half = lanes // 2
+        vectors = [
+            b.fadd(_shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes)))) for v in vectors
+        ]
+        lanes = half
+    v0, v1, v2, v3 = vectors
+    low, high = _shuffle(b, v0, v1, [0, 4, 1, 5]), _shuffle(b, v0, v1, [2, 6, 3, 7])
+    pair01 = b.fadd(low, high)  # (v0: 0+2, v1: 0+2, v0: 1+3, v1: 1+3)
+    low, high = _shuffle(b, v2, v3, [0, 4, 1, 5]), _shuffle(b, v2, v3, [2, 6, 3, 7])
+    pair23 = b.fadd(low, high)
+    total = b.fadd(_shuffle(b, pair01, pair23, [0, 1, 4, 5]), _shuffle(b, pair01, pair23, [2, 3, 6, 7]))
+    return [b.extract_element(total, ir.Constant(_I32, i)) for i in range(4)]
+
+
+def _dot4(b: Any, rows: list[Any], p: Any, rank: Any, copy_to: Any = None) -> list[Any]:
+    sums = [cgutils.alloca_once_value(b, ir.Constant(_VECTOR, [0.0] * WIDTH)) for _ in rows]
+    with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, WIDTH), intp=_I64) as (k, _):
+        vector = _load(b, p, k)
+        for i, row in enumerate(rows):
+            loaded = _load(b, row, k)
+            if copy_to is not None:
+                _store(b, loaded, copy_to, b.add(k, b.mul(rank, ir.Constant(_I64, i))))
+            b.store(_fma(b, loaded, vector, b.load(sums[i])), sums[i])
+    return _sum_lanes(b, [b.load(s) for s in sums])
+
+
+@intrinsic
+def dot4(typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, p: Any, rank: Any) -> Any:
+    """(y0.p, y1.p, y2.p, y3.p) for float32[rank] rows at four addresses and p float32[rank] at an address."""
+    signature = types.UniTuple(types.float32, 4)(*[types.uintp] * 5, types.intp)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        *rows, p, rank = args
+        return context.make_tuple(b, sig.return_type, _dot4(b, rows, p, rank))
+
+    return signature, generate
+
+
+@intrinsic
+def gather_dot4(typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, z: Any, p: Any, rank: Any) -> Any:
+    """As dot4, and copies the four rows to z float32[4, rank] (OUT) on the way: each scattered row is fetched once."""
+    signature = types.UniTuple(types.float32, 4)(*[types.uintp] * 6, types.intp)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        *rows, z, p, rank = args
+        return context.make_tuple(b, sig.return_type, _dot4(b, rows, p, rank, copy_to=z))
+
+    return signature, generate
+
+
+@intrinsic
+def axpy4(
+    typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, q: Any, rank: Any, a0: Any, a1: Any, a2: Any, a3: Any
+) -> Any:
+    """q += a0 y0 + a1 y1 + a2 y2 + a3 y3; rows float32[rank] at four addresses, q float32[rank] at an address (IN/OUT)."""
+    signature = types.void(*[types.uintp] * 5, types.intp, *[types.float32] * 4)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        rows, q, rank, scales = args[:4], args[4], args[5], [_splat(b, a) for a in args[6:]]
+        with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, WIDTH), intp=_I64) as (k, _):
+            total = _load(b, q, k)
+            for row, scale in zip(rows, scales, strict=True):
+                total = _fma(b, scale, _load(b, row, k), total)
+            _store(b, total, q, k)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+_LANES = 8
+_DOUBLES = ir.VectorType(_F64, _LANES)
+
+
+@intrinsic
+def dot_exact(typing_context: Any, p: Any, q: Any, rank: Any) -> Any:
+    """The float64 dot product of float32[rank] rows at two addresses in the order that kernels/spec.py defines; rank a multiple of 8.
+
+    Products of float32 are exact in float64, so with or without a fused multiply-add the result is the same on every machine."""
+    signature = types.float64(types.uintp, types.uintp, types.intp)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        p, q, rank = args
+        total = cgutils.alloca_once_value(b, ir.Constant(_DOUBLES, [0.0] * _LANES))
+        with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, _LANES), intp=_I64) as (k, _):
+            x, y = (b.fpext(_load(b, a, k, ir.VectorType(_F32, _LANES)), _DOUBLES) for a in (p, q))
+            b.store(b.fadd(b.load(total), b.fmul(x, y)), total)
+        lanes, v = _LANES, b.load(total)
+        while lanes > 1:
+            half = lanes // 2
+            v = b.fadd(_shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes))))
+            lanes = half
+        return b.extract_element(v, ir.Constant(_I32, 0))
+
+    return signature, generate
+
+
+@intrinsic
+def max16(typing_context: Any, p: Any) -> Any:
+    """The largest of 16 float32 at an address (no NaN among them)."""
+    signature = types.float32(types.uintp)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        v, lanes = _load(b, args[0], ir.Constant(_I64, 0)), WIDTH
+        while lanes > 1:
+            half = lanes // 2
+            x, y = _shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes)))
+            v, lanes = b.select(b.fcmp_ordered(">", x, y), x, y), half
+        return b.extract_element(v, ir.Constant(_I32, 0))
+
+    return signature, generate

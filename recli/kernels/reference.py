@@ -1,0 +1,88 @@
+"""The kernel contract in slow, obvious NumPy at float64: the oracle of the tests, and `--device reference` to debug with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recli.ids import Csr
+from recli.kernels.spec import Floats, Nums, SweepStats
+
+LANES = 8
+
+
+@dataclass
+class Table:
+    rows: NDArray[np.float64]
+
+
+class ReferenceKernels:
+    """See `spec.Kernels`; exact solves instead of conjugate gradients, a full sort instead of a search."""
+
+    name = "reference"
+
+    def matrix(self, csr: Csr) -> Csr:
+        return csr
+
+    def table(self, rows: Floats) -> Table:
+        return Table(rows.astype(np.float64))
+
+    def host(self, table: Table) -> Floats:
+        return table.rows.astype(np.float32)
+
+    def half_sweep(
+        self,
+        matrix: Csr,
+        solve: Table,
+        fixed: Table,
+        *,
+        alpha0: float,
+        shift: float,
+        regularization: Floats,
+        steps: int,
+        relaxation: float,
+    ) -> SweepStats:
+        del steps  # solved exactly
+        X, Y, reg = solve.rows, fixed.rows, regularization.astype(np.float64)
+        gram = alpha0 * Y.T @ Y
+        data = float(np.einsum("ur,rs,us->", X, gram, X))
+        before = float(reg @ np.sum(X * X, axis=1))
+        for u in range(len(X)):
+            entries = slice(matrix.indptr[u], matrix.indptr[u + 1])
+            y, w = Y[matrix.indices[entries]], matrix.values[entries].astype(np.float64)
+            s = y @ X[u]
+            data += float(np.sum((w + shift) * (1 - s) ** 2 - shift * s**2))
+            A = gram + reg[u] * np.eye(X.shape[1]) + (y * w[:, None]).T @ y
+            b = y.T @ (w + shift)
+            X[u] = X[u] + relaxation * (np.linalg.solve(A, b) - X[u]) if len(w) else 0.0
+        return SweepStats(data, before, float(reg @ np.sum(X * X, axis=1)))
+
+    def index_items(self, items: Floats) -> Floats:
+        return items
+
+    def topk(self, index: Floats, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
+        nums = np.full((len(users), k), -1, np.int32)
+        best = np.full((len(users), k), -np.inf, np.float32)
+        for n, user in enumerate(users):
+            scores = score(np.broadcast_to(user, index.shape), index)
+            left_out = excluded.indices[excluded.indptr[n] : excluded.indptr[n + 1]] if excluded else []
+            kept = np.setdiff1d(np.arange(len(index)), left_out)
+            order = kept[np.lexsort((kept, -scores[kept]))][:k]
+            nums[n, : len(order)], best[n, : len(order)] = order, scores[order]
+        return nums, best
+
+
+def score(users: Floats, items: Floats) -> Floats:
+    """The scores of row pairs, users and items float32[n, rank], in the order of summation that spec.py defines: float32[n]."""
+    rank = users.shape[1]
+    products = np.zeros((len(users), -(-rank // LANES) * LANES))
+    products[:, :rank] = users.astype(np.float64) * items.astype(np.float64)
+    lanes = np.zeros((len(users), LANES))
+    for start in range(0, rank, LANES):
+        lanes += products[:, start : start + LANES]
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes[:, 0].astype(np.float32) + np.float32(0)  # + 0 turns -0 into +0
