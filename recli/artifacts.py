@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recli.errors import DataError
-from recli.ids import Ids, Csr
+from recli.ids import Csr, Ids
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -52,7 +52,7 @@ class Interactions:
         _ids("item_ids", self.item_ids)
 
     def arrays(self) -> Arrays:
-        named = {"indptr": self.matrix.indptr, "indices": self.matrix.indices, "data": self.matrix.values}
+        named: Arrays = {"indptr": self.matrix.indptr, "indices": self.matrix.indices, "data": self.matrix.values}
         named["weighted"] = np.array(self.weighted)
         return {**named, **_id_arrays("user_ids", self.user_ids), **_id_arrays("item_ids", self.item_ids)}
 
@@ -142,6 +142,20 @@ class Factors:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Top-K lists of the requested users from position `start` on, best first.
+
+    items: int32[n, k], -1 where a list ends early (the user has nearly everything). scores: float32[n, k]. popular: bool[n], the users that
+    the model does not know, whose list is the most popular items with their numbers of users for scores.
+    """
+
+    start: int
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    popular: NDArray[np.bool_]
+
+
 class _Taker:
     """Arrays by name, with an error that names what is missing."""
 
@@ -175,7 +189,7 @@ def _csr(prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, co
     _array(f"{prefix}indices", indices, np.int32, (len(indices),))
     if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
         raise DataError(f"array {prefix}indptr: expected to rise from 0 to {len(indices)}, found otherwise")
-    if len(indices) and not (0 <= indices.min() and indices.max() < columns):
+    if len(indices) and not (indices.min() >= 0 and indices.max() < columns):
         raise DataError(f"array {prefix}indices: expected numbers below {columns}, found {indices.min()} to {indices.max()}")
     rising = np.diff(indices) > 0
     rising[indptr[1:-1][(indptr[1:-1] > 0) & (indptr[1:-1] < len(indices))] - 1] = True  # where a new row begins

@@ -31,9 +31,7 @@ class Config:
         return dataclasses.asdict(self)
 
 
-def _check(
-    name: str, value: Any, *, low: float = 0, high: float | None = None, above: bool = False, names: tuple[str, ...] = ()
-) -> None:
+def _check(name: str, value: Any, *, low: float = 0, high: float | None = None, above: bool = False, names: tuple[str, ...] = ()) -> None:
     flag = f"--{name.replace('_', '-')} {value}"
     if names and value not in names:
         raise UsageError(f"{flag}: expected one of {', '.join(names)}")
@@ -61,9 +59,16 @@ class ReadConfig(Config):
     format: str | None = None
 
 
+UNOBSERVED_SHARE = 10.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FactorizeConfig(Config):
-    """See kernels/spec.py for the objective that reg, nu, alpha, alpha0 and loss describe."""
+    """See kernels/spec.py for the objective; factorize/ials.py for reg and nu.
+
+    alpha0: the weight of unobserved pairs; None gives them UNOBSERVED_SHARE times the weight of the stored ones in all. alpha: ratings
+    times alpha are the confidence weights; None gives every stored pair 1, whatever its rating.
+    """
 
     solver: str = choice("ials", "ials", "pop")
     rank: int = number(64, 1, 16384)
@@ -71,7 +76,7 @@ class FactorizeConfig(Config):
     reg: float = number(0.004, 0, 1e6, above=True)
     nu: float = number(1.0, -1, 2)
     alpha: float | None = number(None, 0, 1e6)
-    alpha0: float = number(0.03, 0, 1e6)
+    alpha0: float | None = number(None, 0, 1e6)
     iterations: int = number(8, 1, 100_000)
     tol: float = number(0.0, 0, 1)
     seed: int = number(0, 0, 2**63 - 1)

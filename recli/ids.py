@@ -41,9 +41,9 @@ class Csr(NamedTuple):
 def stable_order(nums: NDArray[np.int32], count: int) -> NDArray[Any]:
     """The stable sorting permutation of numbers in [0, count): a counting sort (SciPy's transposition), linear in time."""
     n = len(nums)
-    kind = np.int32 if n < 2**31 - 1 else np.int64
+    kind: Any = np.int32 if n < 2**31 - 1 else np.int64
     indptr = np.arange(n + 1, dtype=kind)
-    one_per_row = sp.csr_array((np.zeros(n, np.int8), nums.astype(kind, copy=False), indptr), shape=(n, count))
+    one_per_row = sp.csr_array((np.zeros(n, np.int8), nums.astype(kind), indptr), shape=(n, count))
     return np.asarray(one_per_row.tocsc().indices)
 
 
@@ -87,4 +87,4 @@ def transpose(matrix: Csr, items: int) -> Csr:
     """The same entries by item: CSR of shape [items, users]."""
     users = len(matrix.indptr) - 1
     by_item = sp.csr_array((matrix.values, matrix.indices, matrix.indptr), shape=(users, items)).tocsc()
-    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), by_item.data)
+    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), by_item.data.astype(np.float32, copy=False))

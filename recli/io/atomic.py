@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -12,9 +13,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from recli.errors import BusyError, OutputError, RecliError, StorageError
+from recli.errors import BusyError, OutputError, StorageError
 
 STDOUT = "-"
 
@@ -90,6 +91,20 @@ def output(path: str, *, inputs: tuple[str, ...] = (), no_clobber: bool = False,
 
 
 @contextlib.contextmanager
+def json_output(path: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that writes one JSON object to path, checked and locked like any output; does nothing where path is None."""
+    if path is None:
+        yield lambda content: None
+        return
+    with output(path, binary=False) as out:
+        yield lambda content: out.write(lambda file: _write_json(file, content))
+
+
+def _write_json(file: BinaryIO, content: dict[str, Any]) -> None:
+    file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+@contextlib.contextmanager
 def _lock(target: Path, shown: str) -> Iterator[None]:
     """One writer a path, by flock on a file beside it that is removed at the end; a killed writer's lock ends with it."""
     beside = target.parent / f".{target.name}.lock"
@@ -132,8 +147,6 @@ def _storage_errors(path: str) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OutputError(f"cannot be written: {error.strerror}", file=path) from error
         raise StorageError(f"writing failed: {error.strerror or error}; the old file is intact", file=path) from error
-    except RecliError:
-        raise
 
 
 def _sync_folder(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ def number_ids(column: pl.Series, *, typed: bool) -> tuple[NDArray[np.int32], Id
     order = text.arg_sort()
     table = np.zeros(int(codes.max()) + 1, np.int32)
     table[codes[order.to_numpy()]] = np.arange(len(order), dtype=np.int32)
-    return table[column.to_physical().to_numpy()], from_series(text.gather(order))
+    nums: NDArray[np.int32] = table[column.to_physical().to_numpy()]
+    return nums, from_series(text.gather(order))
 
 
 def _positions(values: NDArray[Any], distinct: NDArray[Any]) -> NDArray[np.int32]:
@@ -47,7 +49,8 @@ def _positions(values: NDArray[Any], distinct: NDArray[Any]) -> NDArray[np.int32
     if high - low < 4 * len(values) + (1 << 20):  # a table is much faster than a search, where it is not much larger than the data
         table = np.zeros(high - low + 1, np.int32)
         table[distinct - distinct.dtype.type(low)] = np.arange(len(distinct), dtype=np.int32)
-        return table[values - values.dtype.type(low)]
+        nums: NDArray[np.int32] = table[values - values.dtype.type(low)]
+        return nums
     return np.searchsorted(distinct, values).astype(np.int32)
 
 
@@ -92,9 +95,9 @@ def to_series(ids: Ids, name: str) -> pl.Series:
         try:
             if data.isascii():
                 text = data.decode("ascii")
-                strings = [text[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+                strings = [text[a:b] for a, b in itertools.pairwise(bounds)]
             else:
-                strings = [data[a:b].decode("utf-8") for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+                strings = [data[a:b].decode("utf-8") for a, b in itertools.pairwise(bounds)]
         except UnicodeDecodeError as error:
             raise DataError(f"array {name}: expected UTF-8 text, found {error}") from error
         parts.append(pl.Series(name, strings, pl.String))

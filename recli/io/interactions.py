@@ -15,12 +15,14 @@ from recli.errors import DataError, UsageError
 from recli.ids import Csr, Ids, to_csr
 from recli.io.background import in_background
 from recli.io.id_columns import id_expression, is_id_type, number_ids
+from recli.io.npz import read_artifact
 from recli.io.sources import Source, column_types, scan, table_errors
 
 USUAL_NAMES = {
-    "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account accountid profileid session sessionid",
-    "item": "item itemid iid itemnum movie movieid product productid article articleid asin sku isbn book bookid track trackid song songid "
-    "artist artistid video videoid business businessid recipe recipeid news newsid listing listingid content contentid",
+    "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account accountid profileid "
+    "session sessionid",
+    "item": "item itemid iid itemnum movie movieid product productid article articleid asin sku isbn book bookid track trackid song "
+    "songid artist artistid video videoid business businessid recipe recipeid news newsid listing listingid content contentid",
     "rating": "rating ratings score stars overall value count plays quantity",
     "timestamp": "timestamp time ts datetime date unixtime unixreviewtime createdat eventtime",
 }
@@ -62,18 +64,23 @@ def find_columns(names: Sequence[str], config: ReadConfig, name: str, roles: Seq
             found[role] = usual
             guessed.append(role)
         elif role in ("user", "item"):
-            raise DataError(
-                f"no column looks like the {role}; found {', '.join(names)}: name it with --columns {role}=NAME", file=name
-            )
+            raise DataError(f"no column looks like the {role}; found {', '.join(names)}: name it with --columns {role}=NAME", file=name)
     return found, guessed
 
 
 def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, ReadReport]:
-    """Reads and indexes a ratings table.
+    """Reads and indexes a ratings table, or reads interactions that are indexed already (NPZ; config does not apply to them).
 
     Ids are numbered in ascending order. Values are the weight column's, else the rating's, else 1.0. Raises DataError (65),
     MissingInputError (66), UsageError (2: --where).
     """
+    if found.format == "npz":
+        interactions = read_artifact(found, Interactions)
+        users, items = len(interactions.user_ids), len(interactions.item_ids)
+        pairs = len(interactions.matrix.indices)
+        if not pairs:
+            raise DataError("no interactions", file=found.name)
+        return interactions, ReadReport(rows=pairs, users=users, items=items, pairs=pairs)
     frame, report = read_rows(found, config)
     roles = report.columns
     with table_errors(found.name):
@@ -103,9 +110,7 @@ def _index(frame: pl.DataFrame, typed: bool, duplicates: str) -> tuple[Csr, Ids,
 
 
 def read_rows(found: Source, config: ReadConfig) -> tuple[pl.DataFrame, ReadReport]:
-    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), value float32 and timestamp where they are."""
-    if found.format == "npz":
-        raise DataError("expected a ratings table, found an NPZ file", file=found.name)
+    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and value float32, timestamp if there."""
     names = list(column_types(scan(found, header=config.header), found.name))
     roles, guessed = find_columns(names, config, found.name)
     value = config.weight or roles.get("rating")
@@ -161,15 +166,13 @@ def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
 
 def _check_rows(frame: pl.DataFrame, roles: dict[str, str], name: str) -> None:
     for role in ("user", "item"):
-        missing = frame[role].is_null()
-        if missing.any():
-            raise DataError(f"column {roles[role]!r}: {missing.sum()} ids are missing, first in row {missing.arg_max() + 1}", file=name)  # type: ignore[operator]
+        missing = np.flatnonzero(frame[role].is_null().to_numpy())
+        if len(missing):
+            raise DataError(f"column {roles[role]!r}: {len(missing)} ids are missing, first in row {missing[0] + 1}", file=name)
     if "value" in frame.columns:
-        bad = ~frame["value"].is_finite().fill_null(False)
-        if bad.any():
-            first = bad.arg_max()
+        bad = np.flatnonzero(~frame["value"].is_finite().fill_null(False).to_numpy())
+        if len(bad):
             raise DataError(
-                f"column {roles['value']!r}: expected finite numbers, found {bad.sum()} missing, infinite or not numbers, "
-                f"first in row {first + 1} ({frame['value'][first]})",  # type: ignore[operator]
+                f"column {roles['value']!r}: expected finite numbers, found {len(bad)} rows that have none, first row {bad[0] + 1}",
                 file=name,
             )

@@ -1,7 +1,7 @@
 """Artifacts as NPZ: stored, not compressed, members aligned to 64 bytes so that they can be memory-mapped; never pickled.
 
-The first member, `header`, is JSON: kind, version, recli's version, and the artifact's provenance. Same artifact, same bytes: members are in
-a fixed order with a fixed date.
+The first member, `header`, is JSON: kind, version, recli's version, and the artifact's provenance. Same artifact, same bytes: members are
+in a fixed order with a fixed date.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recli import __version__
 from recli.artifacts import Arrays, Provenance
 from recli.errors import DataError
+from recli.io.sources import Source
 
 ALIGNMENT = 64
 LONGEST_HEADER = 1 << 20
@@ -64,7 +65,7 @@ def _write_member(archive: zipfile.ZipFile, file: BinaryIO, name: str, array: ND
 def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
     """Reads an artifact of the given class from a seekable binary file; name is what errors call it.
 
-    Arrays of a real file are memory-mapped, read-only. Raises DataError for everything that is not a whole, newest-known artifact of that kind.
+    Arrays are memory-mapped, read-only. Raises DataError for everything that is not a whole artifact of that kind, of a version known here.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -82,6 +83,14 @@ def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
         raise DataError(str(error), file=name) from error
     except (ValueError, KeyError, TypeError, EOFError, RecursionError, struct.error) as error:
         raise DataError(f"damaged NPZ: {error}", file=name) from error
+
+
+def read_artifact(found: Source, kind: type[A]) -> A:
+    """The artifact of the given class in a source of one NPZ file."""
+    if found.format != "npz" or len(found.files) != 1 or found.remote:
+        raise DataError("expected one local NPZ file written by recli", file=found.name)
+    with open(found.files[0], "rb") as file:
+        return read_npz(file, kind, found.name)
 
 
 def _read_member(file: BinaryIO, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -111,7 +120,7 @@ def _read_member(file: BinaryIO, info: zipfile.ZipInfo) -> NDArray[Any]:
         raise DataError(f"array {name}: the file ends before it does (truncated?)")
     data = _map(file, offset, claimed)
     file.seek(start)
-    if zlib.crc32(data, zlib.crc32(file.read(offset - start))) != info.CRC:
+    if zlib.crc32(data.data, zlib.crc32(file.read(offset - start))) != info.CRC:
         raise DataError(f"array {name}: its checksum does not match (damaged file)")
     return data.view(dtype).reshape(shape)
 
@@ -119,7 +128,7 @@ def _read_member(file: BinaryIO, info: zipfile.ZipInfo) -> NDArray[Any]:
 def _map(file: BinaryIO, offset: int, size: int) -> NDArray[np.uint8]:
     if not size:
         return np.zeros(0, np.uint8)
-    return np.asarray(np.memmap(file, np.uint8, "r", offset, (size,)))  # type: ignore[call-overload]
+    return np.asarray(np.memmap(file, np.uint8, "r", offset, (size,)))
 
 
 def _parse_header(member: NDArray[Any]) -> dict[str, Any]:

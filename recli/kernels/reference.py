@@ -67,7 +67,7 @@ class ReferenceKernels:
         best = np.full((len(users), k), -np.inf, np.float32)
         for n, user in enumerate(users):
             scores = score(np.broadcast_to(user, index.shape), index)
-            left_out = excluded.indices[excluded.indptr[n] : excluded.indptr[n + 1]] if excluded else []
+            left_out = excluded.indices[excluded.indptr[n] : excluded.indptr[n + 1]] if excluded else np.zeros(0, np.int32)
             kept = np.setdiff1d(np.arange(len(index)), left_out)
             order = kept[np.lexsort((kept, -scores[kept]))][:k]
             nums[n, : len(order)], best[n, : len(order)] = order, scores[order]

@@ -63,6 +63,12 @@ class CpuKernels:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recli")
         self._blas = ThreadpoolController()
 
+    def __enter__(self) -> CpuKernels:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown()
+
     def matrix(self, csr: Csr) -> Matrix:
         lengths = np.diff(csr.indptr)
         order = np.argsort(-lengths, kind="stable").astype(np.int32)
@@ -137,13 +143,14 @@ class CpuKernels:
         indices = excluded.indices if excluded else np.zeros(0, np.int32)
         heaps = np.zeros((n, k), np.uint64)
         items, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+        user_tile = min(USER_TILE, max(16, -(-n // self._threads)))
         # |tile - score| <= gamma |x| |y|: gamma_rank for the float32 sum in any order, one more for rounding the score, slack for underflow
         # and for the roundings of this bound itself (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1).
         gamma = 1.01 * (rows.shape[1] + 2) * UNIT_ROUNDOFF
         tiny = rows.shape[1] * 2.0**-126
 
         def block(start: int) -> None:
-            mine = np.arange(start, min(start + USER_TILE, n))
+            mine = np.arange(start, min(start + user_tile, n))
             buffer = np.empty((len(mine), ITEM_TILE), np.float32)
             for base in range(0, len(index.order), ITEM_TILE):
                 bound = norms[mine] * (index.norms[base] * (1 + 1e-6)) + tiny
@@ -157,10 +164,10 @@ class CpuKernels:
                 np.matmul(rows[mine], index.rows[base : base + size].T, out=tile[:, :size])
                 margin = gamma * norms[mine] * index.norms[base] + tiny
                 scan_tile(tile, rows, mine, index.rows, index.order, base, margin, indptr, indices, heaps)
-            read_heaps(heaps[start : start + USER_TILE], items[start : start + USER_TILE], scores[start : start + USER_TILE])
+            read_heaps(*(each[start : start + user_tile] for each in (heaps, items, scores)))
 
         with self._blas.limit(limits=1):
-            self._run(block, range(0, n, USER_TILE))
+            self._run(block, range(0, n, user_tile))
         return items, scores
 
     def _gram(self, rows: Floats) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """The rows of an iALS half-sweep: preconditioned conjugate gradients in the eigenbasis of the Gram matrix (numba).
 
-Per row u the normal equations are A x = b with A = diag + sum_j w_j y_j y_j^T and b = sum_j (w_j + shift) y_j. In the eigenbasis of Y^T Y the
-first part is diagonal (spec.py gives the terms), so a step costs O(n_u rank), with no rank^2 product, and any regularisation per row is free.
+Per row u the normal equations are A x = b with A = diag + sum_j w_j y_j y_j^T and b = sum_j (w_j + shift) y_j. In the eigenbasis of
+Y^T Y the first part is diagonal (spec.py gives the terms), so a step costs O(n_u rank), with no rank^2 product, and any regularisation
+per row is free.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def solve_rows(
         for k in range(rank):
             p[k] = residual[k] * inverse[k]
             rz += residual[k] * p[k]
-        for step in range(steps):
+        for _ in range(steps):
             if rz < F(1e-20):
                 break
             for k in range(rank):

@@ -1,0 +1,113 @@
+"""What a person or a log collector sees. Results go to stdout; everything here goes to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from recli.errors import UsageError
+
+
+@dataclass
+class Console:
+    """Log lines and progress, and the numbers for --stats."""
+
+    command: str
+    quiet: bool = False
+    verbose: bool = False
+    log_format: str = "text"
+    started: float = field(default_factory=time.perf_counter)
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.log_format not in ("text", "json"):
+            raise UsageError(f"--log-format {self.log_format}: expected text or json")
+
+    @classmethod
+    def of(cls, command: str, params: Mapping[str, Any]) -> Console:
+        return cls(command, params["quiet"], params["verbose"], params["log_format"])
+
+    def note(self, text: str, *, detail: bool = False, fields: Mapping[str, Any] | None = None) -> None:
+        """One line; fields go into the JSON form and into stats. detail: only with -v."""
+        fields = fields or {}
+        self.stats.update(fields)
+        if self.quiet or (detail and not self.verbose):
+            return
+        if self.log_format == "json":
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+            line = json.dumps({"ts": now, "level": "info", "event": self.command, "message": text, **fields}, ensure_ascii=False)
+        else:
+            line = f"recli {self.command}: {text}"
+        print(line, file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        """A callback (done, text): a bar on a terminal, else a log line for about every tenth part."""
+        if self.quiet:
+            yield lambda done, text: None
+        elif self.log_format == "text" and sys.stderr.isatty():
+            with self._bar(what, total) as advance:
+                yield advance
+        else:
+            yield self._lines(what, total)
+
+    @contextlib.contextmanager
+    def _bar(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Terminal(stderr=True), transient=True)
+        with bar:
+            task = bar.add_task(what, total=total, text="")
+            yield lambda done, text: bar.update(task, completed=done, text=text)
+
+    def _lines(self, what: str, total: int) -> Callable[[int, str], None]:
+        every = max(1, total // 10)
+        reached = 0
+
+        def advance(done: int, text: str) -> None:
+            nonlocal reached
+            if done >= total or done // every > reached:
+                reached = done // every
+                self.note(f"{what} {done}/{total}" + (f", {text}" if text else ""))
+
+        return advance
+
+    def finish(self) -> dict[str, Any]:
+        """All numbers so far with the seconds since the start and the peak memory."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # the one unit is bytes, the other KiB
+        return {"command": self.command, **self.stats, "seconds": round(self.seconds(), 3), "peak_rss_bytes": peak_bytes}
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 1.5 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def print_table(title: str, rows: Mapping[str, str]) -> None:
+    """Names and values on stdout."""
+    from rich.console import Console as Terminal
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Terminal(file=sys.stdout).print(table)

@@ -1,0 +1,164 @@
+"""recli score: config -> read -> kernels -> top-K blocks -> write, and measure on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recli.cli import options as o
+from recli.cli.console import Console, print_table
+from recli.config import ScoreConfig
+from recli.errors import UsageError
+
+if TYPE_CHECKING:
+    from recli.artifacts import Factors, Scores
+    from recli.io import Users
+
+D = ScoreConfig()
+SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+app = o.app(
+    """Examples:
+
+  recli score ratings.factors.npz -k 10 -o recs.parquet
+
+  recli score ratings.factors.npz --users todays_users.csv -o recs.csv
+
+  recli score ratings.factors.npz --truth test.parquet -k 20
+"""
+)
+
+
+@app.command()
+def score(
+    ctx: typer.Context,
+    factors: Annotated[str, typer.Argument(metavar="FACTORS", help="A model that factorize wrote, or - (stdin).")],
+    output: o.OutputPath = None,
+    k: Annotated[int, o.option("--k", "-k", help="Items a user.")] = D.k,
+    users: Annotated[
+        str | None, o.option("--users", help="Score these users only: a table, or ids one a line; - is stdin [default: all].")
+    ] = None,
+    truth: Annotated[
+        str | None,
+        o.option("--truth", help="Held-out interactions: score their users and print recall, ndcg, ... (lists are written with -o only)."),
+    ] = None,
+    truth_where: Annotated[str | None, o.option("--truth-where", help="SQL condition on rows of --truth.")] = None,
+    keep_seen: Annotated[bool, o.option("--keep-seen", help="Recommend also what a user has already.")] = False,
+    columns: o.Columns = None,
+    no_header: o.NoHeader = False,
+    output_format: Annotated[
+        str | None, o.option("--output-format", help="parquet, csv or ndjson [default: by suffix; parquet for -].")
+    ] = None,
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    memory_limit: o.MemoryLimit = None,
+    no_clobber: o.NoClobber = False,
+    dry_run: o.DryRun = False,
+    json_: o.Json = False,
+    stats: o.Stats = None,
+    log_format: o.LogFormat = "text",
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    debug: o.Debug = False,
+) -> None:
+    """A model to recommendations: exact top-K lists for all or chosen users, and their quality on held-out data.
+
+    Rows are user, item, rank (from 1), score and reason: model, or popular for a user that the model does not know.
+    """
+    console = Console.of("score", ctx.params)
+    config = o.pick(ScoreConfig, ctx.params)
+    reading = o.read_config(ctx.params, where=truth_where)
+    workers = o.thread_count(threads)
+    os.environ.setdefault("POLARS_MAX_THREADS", str(workers))  # read once, when polars is imported
+    path = output or (None if truth else o.default_output([factors], ".recs.parquet"))
+    format = _format(path, output_format)
+    if [factors, users, truth].count("-") > 1:
+        raise UsageError("only one of FACTORS, --users and --truth can be - (stdin)")
+    if json_ and path == "-":
+        raise UsageError("--json and -o - both want stdout: write the lists to a file")
+
+    from recli import io, kernels  # heavy: numpy, scipy and polars
+    from recli.artifacts import Factors
+    from recli.metrics import RankingQuality
+    from recli.score import block_users, recommend
+
+    device_name, reason = kernels.choose(device)
+    limit = o.parse_size(memory_limit)
+    inputs = tuple(given for given in (factors, users, truth) if given)
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(io.output(path, inputs=inputs, no_clobber=no_clobber, binary=format == "parquet")) if path else None
+        write_stats = stack.enter_context(io.json_output(stats))
+        model = io.read_artifact(stack.enter_context(io.source([factors])), Factors)
+        truth_users, held_out = io.read_truth(stack.enter_context(io.source([truth])), model, reading) if truth else (None, None)
+        chosen = io.read_users(stack.enter_context(io.source([users])), model, reading) if users else truth_users
+        wanted = chosen or io.everyone(model)
+        _say_what_was_read(console, model, wanted)
+        console.note(
+            f"device {device_name} ({reason}), {workers} threads",
+            detail=device != "auto",
+            fields={"device": device_name, "threads": workers},
+        )
+        size = block_users(model, config, limit)
+        if dry_run:
+            console.note(
+                f"plan: {len(wanted.nums):,} lists of {k} to {path or 'nowhere (quality only)'}, {size:,} users at a time; nothing written"
+            )
+            return
+        backend = stack.enter_context(kernels.load(device_name, workers))
+        quality = RankingQuality(k, model.item_counts, len(model.user_ids)) if held_out else None
+        at = io.positions(wanted, truth_users) if truth_users else None
+        advance = stack.enter_context(console.progress("users", len(wanted.nums)))
+        short = 0
+
+        def blocks() -> Iterator[Scores]:
+            nonlocal short
+            for block in recommend(model, wanted.nums, config, backend, size):
+                end = block.start + len(block.items)
+                short += int((block.items[:, -1] < 0).sum())
+                if quality and held_out and at is not None:
+                    quality.add(block.items, held_out.rows(at[block.start : end]))
+                yield block
+                advance(end, "")
+
+        if out:
+            table = io.ScoreTable(wanted, model)
+            out.write(lambda file: io.write_scores(map(table.frame, blocks()), table.schema, format, file))
+            console.note(f"wrote {path}: {len(wanted.nums):,} lists; {console.seconds():.1f} s", fields={"output": path})
+        else:
+            for _ in blocks():
+                pass
+        if short:
+            console.note(f"{short:,} users have fewer than {k} items left", fields={"short_lists": short})
+        metrics = quality.result() if quality else {}
+        result = {**console.finish(), "k": k, **({"judged_users": quality.users} if quality else {}), **metrics}
+        write_stats(result)
+        if json_:
+            typer.echo(json.dumps(result, ensure_ascii=False))
+        elif quality and path != "-":
+            rows = {name: f"{value:.4f}" for name, value in metrics.items()}
+            print_table(f"{quality.users:,} users with held-out items", rows)
+
+
+def _format(path: str | None, asked: str | None) -> str:
+    """The format of the output: as asked, else by suffix."""
+    if asked is not None:
+        if asked not in SUFFIXES.values():
+            raise UsageError(f"--output-format {asked}: expected parquet, csv or ndjson")
+        return asked
+    if path in (None, "-"):
+        return "parquet"
+    suffix = os.path.splitext(str(path))[1].lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"-o {path}: expected a suffix out of {', '.join(SUFFIXES)}, or --output-format")
+    return SUFFIXES[suffix]
+
+
+def _say_what_was_read(console: Console, model: Factors, wanted: Users) -> None:
+    unknown = int((wanted.nums < 0).sum())
+    fallback = f"; {unknown:,} users are not in the model and get the most popular items" if unknown else ""
+    counts = {"users": len(wanted.nums), "unknown_users": unknown, "items": len(model.item_ids)}
+    console.note(f"{len(wanted.nums):,} users, {len(model.item_ids):,} items, rank {model.P.shape[1]}{fallback}", fields=counts)

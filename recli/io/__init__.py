@@ -1,0 +1,29 @@
+"""Files in, files out. Everything that knows a path, a format or a pipe is here; formats go by suffix or magic bytes."""
+
+from recli.io.atomic import STDOUT, Output, json_output, output
+from recli.io.interactions import ReadReport, read_interactions
+from recli.io.npz import read_artifact, write_npz
+from recli.io.requests import Users, everyone, positions, read_truth, read_users
+from recli.io.scores import ScoreTable, write_scores
+from recli.io.sources import STDIN, Source, source
+
+__all__ = [
+    "STDIN",
+    "STDOUT",
+    "Output",
+    "ReadReport",
+    "ScoreTable",
+    "Source",
+    "Users",
+    "everyone",
+    "json_output",
+    "output",
+    "positions",
+    "read_artifact",
+    "read_interactions",
+    "read_truth",
+    "read_users",
+    "source",
+    "write_npz",
+    "write_scores",
+]

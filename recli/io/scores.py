@@ -1,0 +1,104 @@
+"""Recommendations to Parquet, CSV or NDJSON, written as they come, in row groups."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from recli.artifacts import Factors, Scores
+from recli.io.background import POLL
+from recli.io.id_columns import to_series
+from recli.io.requests import Users
+
+FORMATS = ("parquet", "csv", "ndjson")
+ROW_GROUP = 1 << 17
+REASONS = ("model", "popular")
+
+
+class _StoppedError(Exception):
+    """Ends the writer thread when the producer has failed."""
+
+
+class ScoreTable:
+    """Turns blocks of item numbers into rows: the user and item columns named as in the input, rank from 1, score, reason."""
+
+    def __init__(self, users: Users, factors: Factors) -> None:
+        names = factors.provenance.columns
+        self._user, self._item = names["user"], names["item"]
+        self._users, self._items = users.ids, to_series(factors.item_ids, self._item)
+        self.schema: dict[str, Any] = {
+            self._user: self._users.dtype,
+            self._item: self._items.dtype,
+            "rank": pl.Int32,
+            "score": pl.Float32,
+            "reason": pl.String,
+        }
+
+    def frame(self, block: Scores) -> pl.DataFrame:
+        row, column = np.nonzero(block.items >= 0)
+        columns = [
+            self._users.gather(row + block.start).alias(self._user),
+            self._items.gather(block.items[row, column]),
+            pl.Series("rank", (column + 1).astype(np.int32)),
+            pl.Series("score", block.scores[row, column]),
+            pl.Series("reason", block.popular[row].astype(np.uint32)).replace_strict([0, 1], REASONS, return_dtype=pl.String),
+        ]
+        return pl.DataFrame(columns)
+
+
+def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format: str, file: BinaryIO) -> None:
+    """Writes frames as they are produced, at most two waiting, to a binary file.
+
+    polars writes on a thread of its own, so that this one produces, and signals reach it.
+    """
+    waiting: queue.Queue[pl.DataFrame | None] = queue.Queue(2)
+    stopped = threading.Event()
+    failure: list[BaseException] = []
+
+    def pull(with_columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
+        while (frame := waiting.get()) is not None:
+            yield frame
+        if stopped.is_set():
+            raise _StoppedError
+
+    def write() -> None:
+        table = register_io_source(pull, schema=schema)
+        try:
+            if format == "parquet":
+                table.sink_parquet(file, row_group_size=ROW_GROUP, maintain_order=True)
+            elif format == "csv":
+                table.sink_csv(file, maintain_order=True)
+            else:
+                table.sink_ndjson(file, maintain_order=True)
+        except BaseException as error:
+            failure.append(error)
+
+    def put(frame: pl.DataFrame | None) -> None:
+        while writer.is_alive():
+            try:
+                return waiting.put(frame, timeout=POLL)
+            except queue.Full:
+                continue
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        for frame in frames:
+            put(frame)
+            if failure:
+                break
+    except BaseException:
+        stopped.set()
+        raise
+    finally:
+        put(None)
+        while writer.is_alive():
+            writer.join(POLL)
+    if failure:
+        raise failure[0]
