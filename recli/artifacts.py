@@ -1,7 +1,7 @@
 """What steps hand to each other: arrays that validate themselves and know no file.
 
-Each artifact turns itself into named arrays (`arrays`) and back (`from_arrays`); io/ stores them with a header. An array that is missing or
-wrong is a DataError that names the field, what was expected and what was found.
+Each artifact turns itself into named arrays (`arrays`) and back (`from_arrays`); io/ stores them with a header. An
+array that is missing or wrong is a DataError that names the field, what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Arrays = dict[str, NDArray[Any]]
 class Provenance:
     """Where an artifact comes from: no path and no clock, so the same job writes the same bytes.
 
-    columns: the names of the user and item columns in the input, used again in outputs. inputs: sha256 of each input file.
+    columns: the names of the user and item columns in the input, used again in outputs. inputs: sha256 of each input
+    file.
     """
 
     command: str = ""
@@ -34,7 +35,9 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Interactions:
-    """Users' ratings or counts of items. matrix: CSR [users, items], values finite; weighted: the values are confidence weights."""
+    """Users' ratings or counts of items. matrix: CSR [users, items], values finite; weighted: the values are confidence
+    weights.
+    """
 
     kind: ClassVar[str] = "interactions"
     version: ClassVar[int] = 1
@@ -72,8 +75,9 @@ class Interactions:
 class Factors:
     """A low-rank model: r(u, v) = p_u . q_v + b_u + b_v + b.
 
-    P: float32[U, r]; Q: float32[I, r], r >= 0; b_u: float32[U]; b_v: float32[I]; b: float32 scalar array. item_counts: int64[I],
-    the popularity of each item. seen_indptr int64[U + 1], seen_indices int32: item numbers that each user has, or both None.
+    P: float32[U, r]; Q: float32[I, r], r >= 0; b_u: float32[U]; b_v: float32[I]; b: float32 scalar array. item_counts:
+    int64[I], the popularity of each item. seen_indptr int64[U + 1], seen_indices int32: item numbers that each user
+    has, or both None.
     """
 
     kind: ClassVar[str] = "factors"
@@ -146,8 +150,9 @@ class Factors:
 class Scores:
     """Top-K lists of the requested users from position `start` on, best first.
 
-    items: int32[n, k], -1 where a list ends early (the user has nearly everything). scores: float32[n, k]. popular: bool[n], the users that
-    the model does not know, whose list is the most popular items with their numbers of users for scores.
+    items: int32[n, k], -1 where a list ends early (the user has nearly everything). scores: float32[n, k]. popular:
+    bool[n], the users that the model does not know, whose list is the most popular items with their numbers of users
+    for scores.
     """
 
     start: int
@@ -179,7 +184,9 @@ def _id_arrays(name: str, ids: Ids) -> Arrays:
 
 def _array(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...], *, finite: bool = False) -> None:
     if array.dtype != dtype or array.shape != shape:
-        raise DataError(f"array {name}: expected {np.dtype(dtype)}{list(shape)}, found {array.dtype}{list(array.shape)}")
+        raise DataError(
+            f"array {name}: expected {np.dtype(dtype)}{list(shape)}, found {array.dtype}{list(array.shape)}"
+        )
     if finite and not np.isfinite(array).all():
         raise DataError(f"array {name}: expected finite numbers, found NaN or infinity")
 
@@ -190,7 +197,9 @@ def _csr(prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, co
     if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
         raise DataError(f"array {prefix}indptr: expected to rise from 0 to {len(indices)}, found otherwise")
     if len(indices) and not (indices.min() >= 0 and indices.max() < columns):
-        raise DataError(f"array {prefix}indices: expected numbers below {columns}, found {indices.min()} to {indices.max()}")
+        raise DataError(
+            f"array {prefix}indices: expected numbers below {columns}, found {indices.min()} to {indices.max()}"
+        )
     rising = np.diff(indices) > 0
     rising[indptr[1:-1][(indptr[1:-1] > 0) & (indptr[1:-1] < len(indices))] - 1] = True  # where a new row begins
     if not rising.all():
@@ -205,5 +214,10 @@ def _ids(name: str, ids: Ids) -> None:
         return
     _array(f"{name}_utf8", ids.values, np.uint8, (len(ids.values),))
     _array(f"{name}_offsets", ids.offsets, np.int64, (len(ids.offsets),))
-    if not len(ids.offsets) or ids.offsets[0] != 0 or ids.offsets[-1] != len(ids.values) or (np.diff(ids.offsets) < 0).any():
+    if (
+        not len(ids.offsets)
+        or ids.offsets[0] != 0
+        or ids.offsets[-1] != len(ids.values)
+        or (np.diff(ids.offsets) < 0).any()
+    ):
         raise DataError(f"array {name}_offsets: expected to rise from 0 to {len(ids.values)}, found otherwise")

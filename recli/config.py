@@ -31,12 +31,22 @@ class Config:
         return dataclasses.asdict(self)
 
 
-def _check(name: str, value: Any, *, low: float = 0, high: float | None = None, above: bool = False, names: tuple[str, ...] = ()) -> None:
+def _check(
+    name: str,
+    value: Any,
+    *,
+    low: float = 0,
+    high: float | None = None,
+    above: bool = False,
+    names: tuple[str, ...] = (),
+) -> None:
     flag = f"--{name.replace('_', '-')} {value}"
     if names and value not in names:
         raise UsageError(f"{flag}: expected one of {', '.join(names)}")
     if high is not None and not (low < value <= high if above else low <= value <= high):
-        raise UsageError(f"{flag}: expected a value {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}")
+        raise UsageError(
+            f"{flag}: expected a value {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}"
+        )
 
 
 DUPLICATES = ("last", "first", "sum", "mean", "max", "error")
@@ -46,9 +56,10 @@ DUPLICATES = ("last", "first", "sum", "mean", "max", "error")
 class ReadConfig(Config):
     """How an interaction table is read.
 
-    columns: role -> column name, for the roles user, item, rating, timestamp; roles left out are guessed from usual names.
-    weight: a column of confidence weights, or None. where: an SQL condition on the rows. duplicates: what becomes of several rows
-    of one user and item: the last (by timestamp, else in the file), the first, the sum, mean or max of their values, or an error.
+    columns: role -> column name, for the roles user, item, rating, timestamp; roles left out are guessed from usual
+    names. weight: a column of confidence weights, or None. where: an SQL condition on the rows. duplicates: what
+    becomes of several rows of one user and item: the last (by timestamp, else in the file), the first, the sum, mean or
+    max of their values, or an error.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -66,8 +77,8 @@ UNOBSERVED_SHARE = 10.0  # alpha0 = this * density: the best of a grid on sparse
 class FactorizeConfig(Config):
     """See kernels/spec.py for the objective; factorize/ials.py for reg and nu.
 
-    alpha0: the weight of unobserved pairs; None gives them UNOBSERVED_SHARE times the weight of the stored ones in all. alpha: ratings
-    times alpha are the confidence weights; None gives every stored pair 1, whatever its rating.
+    alpha0: the weight of unobserved pairs; None gives them UNOBSERVED_SHARE times the weight of the stored ones in all.
+    alpha: ratings times alpha are the confidence weights; None gives every stored pair 1, whatever its rating.
     """
 
     solver: str = choice("ials", "ials", "pop")

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 class Ids:
     """The external ids of numbers 0, 1, 2, ...: integers, or text in Arrow's layout.
 
-    values: an integer array [n] of any integer dtype, or uint8 UTF-8 bytes. offsets: None, or int64[n + 1] into the bytes.
+    values: an integer array [n] of any integer dtype, or uint8 UTF-8 bytes. offsets: None, or int64[n + 1] into the
+    bytes.
     """
 
     values: NDArray[Any]
@@ -39,7 +40,7 @@ class Csr(NamedTuple):
 
 
 def stable_order(nums: NDArray[np.int32], count: int) -> NDArray[Any]:
-    """The stable sorting permutation of numbers in [0, count): a counting sort (SciPy's transposition), linear in time."""
+    """The stable sorting permutation of numbers in [0, count): a counting sort (SciPy's transposition)."""
     n = len(nums)
     kind: Any = np.int32 if n < 2**31 - 1 else np.int64
     indptr = np.arange(n + 1, dtype=kind)
@@ -48,7 +49,12 @@ def stable_order(nums: NDArray[np.int32], count: int) -> NDArray[Any]:
 
 
 def to_csr(
-    user_num: NDArray[np.int32], item_num: NDArray[np.int32], values: NDArray[np.float32], users: int, items: int, duplicates: str
+    user_num: NDArray[np.int32],
+    item_num: NDArray[np.int32],
+    values: NDArray[np.float32],
+    users: int,
+    items: int,
+    duplicates: str,
 ) -> tuple[Csr, int]:
     """COO entries, in the order in which `last` and `first` are meant, to CSR; and how many entries repeated a pair.
 
@@ -87,4 +93,4 @@ def transpose(matrix: Csr, items: int) -> Csr:
     """The same entries by item: CSR of shape [items, users]."""
     users = len(matrix.indptr) - 1
     by_item = sp.csr_array((matrix.values, matrix.indices, matrix.indptr), shape=(users, items)).tocsc()
-    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), by_item.data.astype(np.float32, copy=False))
+    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), np.asarray(by_item.data, np.float32))

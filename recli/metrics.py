@@ -1,16 +1,14 @@
 """Ranking quality of top-K lists over a full catalogue, block by block.
 
-Means over users with at least one truth item. With `hits` the truth items among a user's K, n the number of truth items (those that the
-model does not know included) and rank starting at 1:
+Means over users with at least one truth item. With `hits` the truth items among a user's K, n the number of truth items
+(those that the model does not know included) and rank starting at 1:
 
-    recall          hits / n                              (as the LightGCN line of papers)
-    recall_capped   hits / min(K, n)                      (Liang et al. 2018, "Variational Autoencoders for Collaborative Filtering")
-    ndcg            sum_hits 1/log2(rank + 1) / sum_{j <= min(K, n)} 1/log2(j + 1)
-    map             sum_hits precision@rank / min(K, n)
-    hit_rate        1 if there is a hit
-    mrr             1 / rank of the first hit, 0 without one
-    coverage        share of the catalogue that occurs in any list
-    novelty         mean over recommended items of -log2(share of users that have the item)   (Zhou et al. 2010, self-information)
+    recall          hits / n                              (as the LightGCN line of papers) recall_capped   hits / min(K,
+    n)                      (Liang et al. 2018, "Variational Autoencoders for Collaborative Filtering") ndcg
+    sum_hits 1/log2(rank + 1) / sum_{j <= min(K, n)} 1/log2(j + 1) map             sum_hits precision@rank / min(K, n)
+    hit_rate        1 if there is a hit mrr             1 / rank of the first hit, 0 without one coverage        share
+    of the catalogue that occurs in any list novelty         mean over recommended items of -log2(share of users that
+    have the item)   (Zhou et al. 2010, self-information)
 """
 
 from __future__ import annotations
@@ -27,7 +25,9 @@ PER_USER = ("recall", "recall_capped", "ndcg", "map", "hit_rate", "mrr")
 
 @dataclass(frozen=True)
 class Truth:
-    """What users should get. items: CSR, the truth items that the model knows, a row a user; sizes: int64[n], all of them."""
+    """What users should get. items: CSR, the truth items that the model knows, a row a user; sizes: int64[n], all of
+    them.
+    """
 
     items: Csr
     sizes: NDArray[np.int64]

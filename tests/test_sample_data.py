@@ -55,7 +55,9 @@ def test_csv_holds_the_same_ratings(ratings: pl.DataFrame) -> None:
     assert_frame_equal(pl.read_csv(FOLDER / "ratings.csv", schema=ratings.schema), ratings)
 
 
-def test_tables_are_consistent(ratings: pl.DataFrame, held_out: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> None:
+def test_tables_are_consistent(
+    ratings: pl.DataFrame, held_out: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame
+) -> None:
     assert dict(ratings.schema) == {
         "user_id": pl.String,
         "item_id": pl.Int64,

@@ -42,7 +42,9 @@ class Console:
             return
         if self.log_format == "json":
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            line = json.dumps({"ts": now, "level": "info", "event": self.command, "message": text, **fields}, ensure_ascii=False)
+            line = json.dumps(
+                {"ts": now, "level": "info", "event": self.command, "message": text, **fields}, ensure_ascii=False
+            )
         else:
             line = f"recli {self.command}: {text}"
         print(line, file=sys.stderr, flush=True)
@@ -61,9 +63,22 @@ class Console:
     @contextlib.contextmanager
     def _bar(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
         from rich.console import Console as Terminal
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Terminal(stderr=True), transient=True)
         with bar:
             task = bar.add_task(what, total=total, text="")
@@ -85,7 +100,12 @@ class Console:
         """All numbers so far with the seconds since the start and the peak memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # the one unit is bytes, the other KiB
-        return {"command": self.command, **self.stats, "seconds": round(self.seconds(), 3), "peak_rss_bytes": peak_bytes}
+        return {
+            "command": self.command,
+            **self.stats,
+            "seconds": round(self.seconds(), 3),
+            "peak_rss_bytes": peak_bytes,
+        }
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started

@@ -33,7 +33,10 @@ app = o.app(
 def factorize(
     ctx: typer.Context,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Ratings tables: files, folders, globs, s3:// addresses, or - (stdin).")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Ratings tables: files, folders, globs, s3:// addresses, or - (stdin)."
+        ),
     ],
     output: o.OutputPath = None,
     solver: Annotated[str, o.option("--solver", help="ials, or pop (the popularity baseline).")] = D.solver,
@@ -41,18 +44,29 @@ def factorize(
     loss: Annotated[str, o.option("--loss", help="ials: rendle (2022), or hu (Hu, Koren, Volinsky 2008).")] = D.loss,
     reg: Annotated[float, o.option("--reg", help="ials: regularisation; larger is smoother.")] = D.reg,
     nu: Annotated[float, o.option("--nu", help="ials: how regularisation grows with activity, 0 (not) to 1.")] = D.nu,
-    alpha: Annotated[float | None, o.option("--alpha", help="ials: weigh each pair alpha times its rating [default: 1 a pair].")] = None,
-    alpha0: Annotated[
-        float | None, o.option("--alpha0", help="ials: weight of unobserved pairs [default: 10 times the data's density].")
+    alpha: Annotated[
+        float | None, o.option("--alpha", help="ials: weigh each pair alpha times its rating [default: 1 a pair].")
     ] = None,
-    weight: Annotated[str | None, o.option("--weight", help="Column of confidence weights, instead of --alpha.")] = None,
+    alpha0: Annotated[
+        float | None,
+        o.option("--alpha0", help="ials: weight of unobserved pairs [default: 10 times the data's density]."),
+    ] = None,
+    weight: Annotated[
+        str | None, o.option("--weight", help="Column of confidence weights, instead of --alpha.")
+    ] = None,
     iterations: Annotated[int, o.option("--iterations", help="ials: sweeps over users and items.")] = D.iterations,
-    tol: Annotated[float, o.option("--tol", help="ials: stop once the objective falls by less than this share.")] = D.tol,
+    tol: Annotated[
+        float, o.option("--tol", help="ials: stop once the objective falls by less than this share.")
+    ] = D.tol,
     seed: Annotated[int, o.option("--seed", help="Seed of the initial factors.")] = D.seed,
     no_seen: Annotated[bool, o.option("--no-seen", help="Leave the users' own items out of the model file.")] = False,
     where: Annotated[str | None, o.option("--where", help='SQL condition on rows, such as "rating >= 3".')] = None,
     duplicates: Annotated[
-        str, o.option("--duplicates", help="Rows that repeat a user and item: last (by timestamp), first, sum, mean, max or error.")
+        str,
+        o.option(
+            "--duplicates",
+            help="Rows that repeat a user and item: last (by timestamp), first, sum, mean, max or error.",
+        ),
     ] = "last",
     columns: o.Columns = None,
     no_header: o.NoHeader = False,
@@ -99,13 +113,13 @@ def factorize(
         plan = estimate(config, report.users, report.items, report.pairs, workers)
         if limit is not None and plan.bytes > limit:
             raise BusyError(
-                f"rank {config.rank} on this data needs about {size_text(plan.bytes)}, above --memory-limit {memory_limit}: "
+                f"rank {config.rank} on this data needs about {size_text(plan.bytes)}, --memory-limit is {memory_limit}: "
                 f"give --memory-limit {plan.bytes / 2**30:.1f}G or a smaller --rank"
             )
         if dry_run:
             console.note(
-                f"plan: {config.solver}, rank {config.rank}, {config.iterations} iterations; about {plan.seconds:.1f} s, "
-                f"{size_text(plan.bytes)} of memory, {size_text(plan.output_bytes)} to {path}; nothing written",
+                f"plan: {config.solver}, rank {config.rank}, {config.iterations} iterations; "
+                f"about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, {size_text(plan.output_bytes)} to {path}; nothing written",
                 fields={"plan": plan._asdict()},
             )
             return
@@ -129,7 +143,10 @@ def factorize(
             **fit.settings,
         }
         console.stats.update(result)
-        console.note(f"wrote {path}: {report.users:,} users, {report.items:,} items, rank {factors.P.shape[1]}; {console.seconds():.1f} s")
+        console.note(
+            f"wrote {path}: {report.users:,} users, {report.items:,} items, rank {factors.P.shape[1]}; "
+            f"{console.seconds():.1f} s"
+        )
         numbers = console.finish()
         write_stats(numbers)
         if json_:
@@ -139,9 +156,16 @@ def factorize(
 def _say_what_was_read(console: Console, report: ReadReport) -> None:
     guessed = ", ".join(f"{role}={report.columns[role]}" for role in report.guessed)
     columns = f"; columns {guessed} (guessed; --columns sets them)" if guessed else ""
-    counts = {"rows": report.rows, "users": report.users, "items": report.items, "pairs": report.pairs, "repeated": report.repeated}
+    counts = {
+        "rows": report.rows,
+        "users": report.users,
+        "items": report.items,
+        "pairs": report.pairs,
+        "repeated": report.repeated,
+    }
     console.note(
-        f"read {report.rows:,} rows: {report.users:,} users, {report.items:,} items, {report.pairs:,} pairs{columns}", fields=counts
+        f"read {report.rows:,} rows: {report.users:,} users, {report.items:,} items, {report.pairs:,} pairs{columns}",
+        fields=counts,
     )
     if report.repeated:
         console.note(f"{report.repeated:,} rows repeated a user and item; --duplicates says what they mean")

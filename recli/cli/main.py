@@ -33,7 +33,7 @@ EXAMPLES = """Examples:
 
 
 class LazyGroup(TyperGroup):
-    """Knows the commands' names; imports one when it runs. `recli --help` then costs little more than importing typer."""
+    """Knows the commands' names; imports one when it runs. `recli --help` costs little more than importing typer."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -68,7 +68,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Recommender systems that are cheap to run: raw ratings in, top-K lists out."""
     group = ctx.command
@@ -77,7 +79,9 @@ def root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code (see errors.py; 130, 143 and 141 for Ctrl-C, SIGTERM and a closed pipe)."""
+    """Runs one command and returns its exit code (see errors.py; 130, 143 and 141 for Ctrl-C, SIGTERM and a closed
+    pipe).
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -1,4 +1,6 @@
-"""Flags that commands share: one type each, so that a name means the same everywhere. Every flag is also a RECLI_* variable."""
+"""Flags that commands share: one type each, so that a name means the same everywhere. Every flag is also a RECLI_*
+variable.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,17 @@ def app(epilog: str) -> typer.Typer:
 
 
 OutputPath = Annotated[
-    str | None, typer.Option("--output", "-o", help="File to write, - for stdout [default: named after the input, in this folder].")
+    str | None,
+    typer.Option(
+        "--output", "-o", help="File to write, - for stdout [default: named after the input, in this folder]."
+    ),
 ]
 NoClobber = Annotated[bool, option("--no-clobber", help="Refuse to replace an existing output.")]
 Device = Annotated[str, option("--device", help="auto, cpu, gpu, gpu:N, or reference (slow; to debug with).")]
 Threads = Annotated[int | None, option("--threads", help="Threads [default: the cores this process may use].")]
-MemoryLimit = Annotated[str | None, option("--memory-limit", help="Refuse or divide work that needs more, as 4G or 500M.")]
+MemoryLimit = Annotated[
+    str | None, option("--memory-limit", help="Refuse or divide work that needs more, as 4G or 500M.")
+]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Say nothing but errors.")]
 Verbose = Annotated[bool, option("--verbose", "-v", help="Say more.")]
 LogFormat = Annotated[str, option("--log-format", help="text, or json: one object a line.")]
@@ -43,16 +50,20 @@ Stats = Annotated[str | None, option("--stats", help="File for what happened: co
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Read and check, print the plan, write nothing.")]
 Debug = Annotated[bool, option("--debug", help="Show the trace of an error.")]
 Columns = Annotated[
-    str | None, option("--columns", help="Column names: user=NAME,item=NAME,rating=NAME,timestamp=NAME; rating= leaves one out.")
+    str | None,
+    option("--columns", help="Column names: user=NAME,item=NAME,rating=NAME,timestamp=NAME; rating= leaves one out."),
 ]
 NoHeader = Annotated[bool, option("--no-header", help="CSV without a heading: columns are column_1, column_2, ...")]
 InputFormat = Annotated[
-    str | None, option("--input-format", help="parquet, csv (any delimiter) or ndjson [default: by suffix or first bytes].")
+    str | None,
+    option("--input-format", help="parquet, csv (any delimiter) or ndjson [default: by suffix or first bytes]."),
 ]
 
 
 def pick(kind: type[C], params: Mapping[str, Any], **more: Any) -> C:
-    """A config from a command's parameters of the same names; a flag that was not given leaves the config's own default."""
+    """A config from a command's parameters of the same names; a flag that was not given leaves the config's own
+    default.
+    """
     names = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in params.items() if name in names and value is not None}, **more)
 
@@ -74,7 +85,9 @@ def parse_columns(text: str | None) -> dict[str, str]:
     for part in (text or "").split(",") if text else []:
         role, equals, name = part.partition("=")
         if role.strip() not in ("user", "item", "rating", "timestamp") or not equals:
-            raise UsageError(f"--columns {text}: expected user=NAME,item=NAME,rating=NAME,timestamp=NAME, found {part!r}")
+            raise UsageError(
+                f"--columns {text}: expected user=NAME,item=NAME,rating=NAME,timestamp=NAME, found {part!r}"
+            )
         columns[role.strip()] = name.strip()
     return columns
 
@@ -103,11 +116,26 @@ def thread_count(asked: int | None) -> int:
 
 
 def default_output(inputs: list[str], ending: str) -> str:
-    """`<input stem><ending>` in the working folder; data.csv.gz, data.factors.npz and a folder data/ have the stem data."""
+    """`<input stem><ending>` in the working folder; data.csv.gz, data.factors.npz and a folder data/ have the stem
+    data.
+    """
     if inputs[0] == "-":
         raise UsageError("reading from stdin: say where to write with -o FILE (or -o - for stdout)")
     name = os.path.basename(inputs[0].rstrip("/"))
-    for suffix in (".gz", ".zst", ".npz", ".factors", ".parquet", ".pq", ".csv", ".tsv", ".ndjson", ".jsonl", ".txt", ".dat"):
+    for suffix in (
+        ".gz",
+        ".zst",
+        ".npz",
+        ".factors",
+        ".parquet",
+        ".pq",
+        ".csv",
+        ".tsv",
+        ".ndjson",
+        ".jsonl",
+        ".txt",
+        ".dat",
+    ):
         name = name.removesuffix(suffix)
     name = re.sub(r"[*?\[\]]+", "", name).strip("-_. ") or "recli"
     return f"{name}{ending}"

@@ -40,11 +40,15 @@ def score(
     output: o.OutputPath = None,
     k: Annotated[int, o.option("--k", "-k", help="Items a user.")] = D.k,
     users: Annotated[
-        str | None, o.option("--users", help="Score these users only: a table, or ids one a line; - is stdin [default: all].")
+        str | None,
+        o.option("--users", help="Score these users only: a table, or ids one a line; - is stdin [default: all]."),
     ] = None,
     truth: Annotated[
         str | None,
-        o.option("--truth", help="Held-out interactions: score their users and print recall, ndcg, ... (lists are written with -o only)."),
+        o.option(
+            "--truth",
+            help="Held-out interactions: score their users and print recall, ndcg, ...; -o writes the lists too.",
+        ),
     ] = None,
     truth_where: Annotated[str | None, o.option("--truth-where", help="SQL condition on rows of --truth.")] = None,
     keep_seen: Annotated[bool, o.option("--keep-seen", help="Recommend also what a user has already.")] = False,
@@ -90,10 +94,16 @@ def score(
     limit = o.parse_size(memory_limit)
     inputs = tuple(given for given in (factors, users, truth) if given)
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(io.output(path, inputs=inputs, no_clobber=no_clobber, binary=format == "parquet")) if path else None
+        out = (
+            stack.enter_context(io.output(path, inputs=inputs, no_clobber=no_clobber, binary=format == "parquet"))
+            if path
+            else None
+        )
         write_stats = stack.enter_context(io.json_output(stats))
         model = io.read_artifact(stack.enter_context(io.source([factors])), Factors)
-        truth_users, held_out = io.read_truth(stack.enter_context(io.source([truth])), model, reading) if truth else (None, None)
+        truth_users, held_out = (
+            io.read_truth(stack.enter_context(io.source([truth])), model, reading) if truth else (None, None)
+        )
         chosen = io.read_users(stack.enter_context(io.source([users])), model, reading) if users else truth_users
         wanted = chosen or io.everyone(model)
         _say_what_was_read(console, model, wanted)
@@ -105,7 +115,8 @@ def score(
         size = block_users(model, config, limit)
         if dry_run:
             console.note(
-                f"plan: {len(wanted.nums):,} lists of {k} to {path or 'nowhere (quality only)'}, {size:,} users at a time; nothing written"
+                f"plan: {len(wanted.nums):,} lists of {k} to {path or 'nowhere (quality only)'}, "
+                f"{size:,} users at a time; nothing written"
             )
             return
         backend = stack.enter_context(kernels.load(device_name, workers))
@@ -127,7 +138,9 @@ def score(
         if out:
             table = io.ScoreTable(wanted, model)
             out.write(lambda file: io.write_scores(map(table.frame, blocks()), table.schema, format, file))
-            console.note(f"wrote {path}: {len(wanted.nums):,} lists; {console.seconds():.1f} s", fields={"output": path})
+            console.note(
+                f"wrote {path}: {len(wanted.nums):,} lists; {console.seconds():.1f} s", fields={"output": path}
+            )
         else:
             for _ in blocks():
                 pass
@@ -161,4 +174,6 @@ def _say_what_was_read(console: Console, model: Factors, wanted: Users) -> None:
     unknown = int((wanted.nums < 0).sum())
     fallback = f"; {unknown:,} users are not in the model and get the most popular items" if unknown else ""
     counts = {"users": len(wanted.nums), "unknown_users": unknown, "items": len(model.item_ids)}
-    console.note(f"{len(wanted.nums):,} users, {len(model.item_ids):,} items, rank {model.P.shape[1]}{fallback}", fields=counts)
+    console.note(
+        f"{len(wanted.nums):,} users, {len(model.item_ids):,} items, rank {model.P.shape[1]}{fallback}", fields=counts
+    )

@@ -4,7 +4,8 @@
     [factorize]            # for one
     rank = 128
 
-The user file is recli/recli.toml below $XDG_CONFIG_HOME (~/.config). Keys are flags without dashes in front; an unknown one is an error.
+The user file is recli/recli.toml below $XDG_CONFIG_HOME (~/.config). Keys are flags without dashes in front; an unknown
+one is an error.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ NAME = "recli.toml"
 
 
 def default_map(commands: Callable[[], Iterable[tuple[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Command -> flag -> value from the settings files, later files over earlier ones, sections over what is above them.
+    """Command -> flag -> value from the settings files, later files over earlier ones, sections over what is above
+    them.
 
     commands: () -> (name, typer command) pairs; not called where there is no settings file. Raises UsageError.
     """
@@ -46,7 +48,13 @@ def default_map(commands: Callable[[], Iterable[tuple[str, Any]]]) -> dict[str, 
     return merged
 
 
-def _take(merged: dict[str, dict[str, Any]], flags: dict[str, set[str]], commands: list[str], table: dict[str, Any], path: Path) -> None:
+def _take(
+    merged: dict[str, dict[str, Any]],
+    flags: dict[str, set[str]],
+    commands: list[str],
+    table: dict[str, Any],
+    path: Path,
+) -> None:
     for key, value in table.items():
         name = key.replace("-", "_")
         having = [command for command in commands if name in flags[command]]

@@ -20,7 +20,10 @@ SOLVERS = {"ials": fit_ials, "pop": fit_pop}
 
 
 def factorize(
-    interactions: Interactions, config: FactorizeConfig, kernels: Kernels, on_progress: OnProgress = lambda progress: None
+    interactions: Interactions,
+    config: FactorizeConfig,
+    kernels: Kernels,
+    on_progress: OnProgress = lambda progress: None,
 ) -> tuple[Factors, Fit]:
     """Fits the model that config describes; every draw comes from config.seed.
 

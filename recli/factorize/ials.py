@@ -1,4 +1,6 @@
-"""iALS: implicit alternating least squares, in half-sweeps of preconditioned conjugate gradients (objective: kernels/spec.py)."""
+"""iALS: implicit alternating least squares, in half-sweeps of preconditioned conjugate gradients (objective:
+kernels/spec.py).
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,20 @@ from recli.factorize.model import Fit, OnProgress, Progress
 from recli.ids import Csr, transpose
 from recli.kernels.spec import Floats, Kernels
 
-STEPS = 2  # conjugate-gradient steps a half-sweep, warm-started: with more, an iteration costs more and there are no fewer of them
-RELAXATION = 1.4  # of all half-sweeps but the first iteration's, which start from noise: saves a quarter of the iterations
+STEPS = 2  # conjugate-gradient steps a half-sweep, warm-started: more make iterations dearer, not fewer
+RELAXATION = (
+    1.4  # of all half-sweeps but the first iteration's, which start from noise: saves a quarter of the iterations
+)
 INITIAL_SCALE = 0.1  # standard deviation of initial rows' norms (Rendle et al. 2022, section 4)
 
 
-def fit_ials(matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, kernels: Kernels, on_progress: OnProgress) -> Fit:
+def fit_ials(
+    matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, kernels: Kernels, on_progress: OnProgress
+) -> Fit:
     """matrix: [users, items]; weighted: its values are the confidence weights (see `confidence`).
 
-    The regularisation of a user with n entries is reg (n + alpha0 items)^nu, an item's likewise (Rendle et al. 2022, eq. 4).
-    Raises DataError for negative weights, DivergedError where float32 overflows.
+    The regularisation of a user with n entries is reg (n + alpha0 items)^nu, an item's likewise (Rendle et al. 2022,
+    eq. 4). Raises DataError for negative weights, DivergedError where float32 overflows.
     """
     users = len(matrix.indptr) - 1
     by_user = matrix._replace(values=confidence(matrix.values, weighted, config.alpha))
@@ -39,7 +45,9 @@ def fit_ials(matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, k
     shift = alpha0 if config.loss == "hu" else 0.0
     objectives: list[float] = []
     for iteration in range(config.iterations):
-        sweep = partial(kernels.half_sweep, alpha0=alpha0, shift=shift, steps=STEPS, relaxation=RELAXATION if iteration else 1.0)
+        sweep = partial(
+            kernels.half_sweep, alpha0=alpha0, shift=shift, steps=STEPS, relaxation=RELAXATION if iteration else 1.0
+        )
         user_side = sweep(user_matrix, P, Q, regularization=user_reg)
         item_side = sweep(item_matrix, Q, P, regularization=item_reg)
         # known for nothing: the objective between the two half-sweeps
@@ -55,7 +63,9 @@ def fit_ials(matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, k
     rows = canonical(kernels.host(P), kernels.host(Q))
     if not all(np.isfinite(side).all() for side in rows):
         raise DivergedError("the factors overflow float32: use a larger --reg")
-    return Fit(P=rows[0], Q=rows[1], b_v=np.zeros(items, np.float32), settings={"alpha0": alpha0}, objectives=objectives)
+    return Fit(
+        P=rows[0], Q=rows[1], b_v=np.zeros(items, np.float32), settings={"alpha0": alpha0}, objectives=objectives
+    )
 
 
 def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
@@ -67,12 +77,16 @@ def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
     else:
         return np.ones_like(values)
     if len(weights) and float(weights.min()) < 0:
-        raise DataError(f"expected weights of at least 0, found {weights.min():g} (--weight, or --alpha times the rating)")
+        raise DataError(
+            f"expected weights of at least 0, found {weights.min():g} (--weight, or --alpha times the rating)"
+        )
     return weights
 
 
 def canonical(P: Floats, Q: Floats) -> tuple[Floats, Floats]:
-    """The same model in one basis of the many: Q^T Q diagonal and falling, the largest entry of each column of Q positive."""
+    """The same model in one basis of the many: Q^T Q diagonal and falling, the largest entry of each column of Q
+    positive.
+    """
     _, vectors = np.linalg.eigh(_gram(Q))
     basis = vectors[:, ::-1].astype(np.float32)
     Q = Q @ basis

@@ -23,7 +23,9 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """P float32[U, r], Q float32[I, r], item biases float32[I]; settings: those that the data decided; objectives: one an iteration."""
+    """P float32[U, r], Q float32[I, r], item biases float32[I]; settings: those that the data decided; objectives: one
+    an iteration.
+    """
 
     P: NDArray[np.float32]
     Q: NDArray[np.float32]

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from recli.config import FactorizeConfig
 
-# Seen on two cores of a 2.4 GHz server; another machine is off by its speed, so the time is an order of magnitude, not a promise.
+# Seen on two cores of a 2.4 GHz server; another machine is off by its speed, so the time is an order of magnitude, not
+# a promise.
 ENTRY_RATE = 15e9  # flops a second and thread: 3 passes of 4 flops a rank and entry, twice an iteration
 DENSE_RATE = 30e9  # the same for rotations and Gram matrices: 6 rank^2 flops a row, once a half-sweep
 BASE_BYTES = 350_000_000  # Python, polars, numba and their code

@@ -10,6 +10,8 @@ from recli.ids import Csr
 from recli.kernels.spec import Kernels
 
 
-def fit_pop(matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, kernels: Kernels, on_progress: OnProgress) -> Fit:
+def fit_pop(
+    matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, kernels: Kernels, on_progress: OnProgress
+) -> Fit:
     counts = np.bincount(matrix.indices, minlength=items).astype(np.float32)
     return Fit(P=np.zeros((len(matrix.indptr) - 1, 0), np.float32), Q=np.zeros((items, 0), np.float32), b_v=counts)

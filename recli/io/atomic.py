@@ -1,4 +1,6 @@
-"""Outputs that are there whole or not at all: checked before the work, written beside the target, renamed over it at the end."""
+"""Outputs that are there whole or not at all: checked before the work, written beside the target, renamed over it at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +64,11 @@ class Output:
 
 
 @contextlib.contextmanager
-def output(path: str, *, inputs: tuple[str, ...] = (), no_clobber: bool = False, binary: bool = True) -> Iterator[Output]:
-    """Holds path for one writer (or `-`, stdout) until the block ends. All that can be refused is refused here, before the long work.
+def output(
+    path: str, *, inputs: tuple[str, ...] = (), no_clobber: bool = False, binary: bool = True
+) -> Iterator[Output]:
+    """Holds path for one writer (or `-`, stdout) until the block ends. All that can be refused is refused here, before
+    the long work.
 
     inputs: files read by the same command, which must not be the output. Raises OutputError (73) or BusyError (75).
     """
@@ -92,7 +97,9 @@ def output(path: str, *, inputs: tuple[str, ...] = (), no_clobber: bool = False,
 
 @contextlib.contextmanager
 def json_output(path: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that writes one JSON object to path, checked and locked like any output; does nothing where path is None."""
+    """A function that writes one JSON object to path, checked and locked like any output; does nothing where path is
+    None.
+    """
     if path is None:
         yield lambda content: None
         return
@@ -106,7 +113,7 @@ def _write_json(file: BinaryIO, content: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _lock(target: Path, shown: str) -> Iterator[None]:
-    """One writer a path, by flock on a file beside it that is removed at the end; a killed writer's lock ends with it."""
+    """One writer a path, by flock on a file beside it, removed at the end; a killed writer's lock ends with it."""
     beside = target.parent / f".{target.name}.lock"
     while True:
         try:
@@ -121,7 +128,8 @@ def _lock(target: Path, shown: str) -> Iterator[None]:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise OutputError(f"cannot lock {beside.name}: {error.strerror}", file=shown) from error
             raise BusyError(
-                f"another recli run (process {owner or 'unknown'}) is writing it: wait for it, or give another -o", file=shown
+                f"another recli run (process {owner or 'unknown'}) is writing it: wait for it, or give another -o",
+                file=shown,
             ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.stat(beside).st_ino == os.fstat(held).st_ino:

@@ -1,4 +1,6 @@
-"""Long calls into compiled code, off the main thread: signal handlers run in the main thread only, and only while it runs Python."""
+"""Long calls into compiled code, off the main thread: signal handlers run in the main thread only, and only while it
+runs Python.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ POLL = 0.1  # seconds: the longest that a signal waits
 
 
 def in_background(work: Callable[[], T]) -> T:
-    """work() on a daemon thread: its result or exception here; a signal's exception (Ctrl-C, SIGTERM) gets through meanwhile."""
+    """work() on a daemon thread: its result or exception here; a signal's exception (Ctrl-C, SIGTERM) gets through
+    meanwhile.
+    """
     outcome: list[T] = []
     failure: list[BaseException] = []
 

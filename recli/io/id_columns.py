@@ -22,13 +22,19 @@ def is_id_type(dtype: pl.DataType) -> bool:
 
 def id_expression(column: str, dtype: pl.DataType) -> pl.Expr:
     """The column as integers, or as categories of its own: text is kept once, whatever the number of rows."""
-    return pl.col(column) if dtype.is_integer() else pl.col(column).cast(pl.String).cast(pl.Categorical(pl.Categories.random()))
+    return (
+        pl.col(column)
+        if dtype.is_integer()
+        else pl.col(column).cast(pl.String).cast(pl.Categorical(pl.Categories.random()))
+    )
 
 
 def number_ids(column: pl.Series, *, typed: bool) -> tuple[NDArray[np.int32], Ids]:
-    """Numbers the distinct ids of a column (see `id_expression`; no nulls) in ascending order: numbers int32[n], and the ids.
+    """Numbers the distinct ids of a column (see `id_expression`; no nulls) in ascending order: numbers int32[n], and
+    the ids.
 
-    typed: the file said that the ids are text. Otherwise (CSV) text that holds nothing but whole numbers becomes int64 ids.
+    typed: the file said that the ids are text. Otherwise (CSV) text that holds nothing but whole numbers becomes int64
+    ids.
     """
     if column.dtype.is_integer():
         known = column.unique().sort().to_numpy()
@@ -46,7 +52,9 @@ def number_ids(column: pl.Series, *, typed: bool) -> tuple[NDArray[np.int32], Id
 
 def _positions(values: NDArray[Any], distinct: NDArray[Any]) -> NDArray[np.int32]:
     low, high = int(distinct[0]), int(distinct[-1])
-    if high - low < 4 * len(values) + (1 << 20):  # a table is much faster than a search, where it is not much larger than the data
+    if high - low < 4 * len(values) + (
+        1 << 20
+    ):  # a table is much faster than a search, where it is not much larger than the data
         table = np.zeros(high - low + 1, np.int32)
         table[distinct - distinct.dtype.type(low)] = np.arange(len(distinct), dtype=np.int32)
         nums: NDArray[np.int32] = table[values - values.dtype.type(low)]

@@ -19,10 +19,11 @@ from recli.io.npz import read_artifact
 from recli.io.sources import Source, column_types, scan, table_errors
 
 USUAL_NAMES = {
-    "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account accountid profileid "
-    "session sessionid",
-    "item": "item itemid iid itemnum movie movieid product productid article articleid asin sku isbn book bookid track trackid song "
-    "songid artist artistid video videoid business businessid recipe recipeid news newsid listing listingid content contentid",
+    "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account accountid "
+    "profileid session sessionid",
+    "item": "item itemid iid itemnum movie movieid product productid article articleid asin sku isbn book bookid "
+    "track trackid song songid artist artistid video videoid business businessid recipe recipeid news newsid listing listingid "
+    "content contentid",
     "rating": "rating ratings score stars overall value count plays quantity",
     "timestamp": "timestamp time ts datetime date unixtime unixreviewtime createdat eventtime",
 }
@@ -42,7 +43,9 @@ class ReadReport:
     pairs: int = 0
 
 
-def find_columns(names: Sequence[str], config: ReadConfig, name: str, roles: Sequence[str] = ROLES) -> tuple[dict[str, str], list[str]]:
+def find_columns(
+    names: Sequence[str], config: ReadConfig, name: str, roles: Sequence[str] = ROLES
+) -> tuple[dict[str, str], list[str]]:
     """Role -> column for the roles that are there, and which of them were guessed. user and item must be.
 
     A name is guessed in any case and spelling of the usual ones: userId, USER_ID and "user id" are one.
@@ -64,15 +67,19 @@ def find_columns(names: Sequence[str], config: ReadConfig, name: str, roles: Seq
             found[role] = usual
             guessed.append(role)
         elif role in ("user", "item"):
-            raise DataError(f"no column looks like the {role}; found {', '.join(names)}: name it with --columns {role}=NAME", file=name)
+            raise DataError(
+                f"no column looks like the {role}; found {', '.join(names)}: name it with --columns {role}=NAME",
+                file=name,
+            )
     return found, guessed
 
 
 def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, ReadReport]:
-    """Reads and indexes a ratings table, or reads interactions that are indexed already (NPZ; config does not apply to them).
+    """Reads and indexes a ratings table, or reads interactions that are indexed already (NPZ; config does not apply to
+    them).
 
-    Ids are numbered in ascending order. Values are the weight column's, else the rating's, else 1.0. Raises DataError (65),
-    MissingInputError (66), UsageError (2: --where).
+    Ids are numbered in ascending order. Values are the weight column's, else the rating's, else 1.0. Raises DataError
+    (65), MissingInputError (66), UsageError (2: --where).
     """
     if found.format == "npz":
         interactions = read_artifact(found, Interactions)
@@ -90,7 +97,9 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
             matrix, user_ids, item_ids, _ = _index(frame, found.format == "parquet", config.duplicates)
     del frame
     if report.repeated and config.duplicates == "error":
-        raise DataError(f"{report.repeated} rows repeat a user and item: choose with --duplicates what they mean", file=found.name)
+        raise DataError(
+            f"{report.repeated} rows repeat a user and item: choose with --duplicates what they mean", file=found.name
+        )
     if not np.isfinite(matrix.values).all():
         raise DataError("sums of repeated rows overflow float32", file=found.name)
     report.users, report.items, report.pairs = len(user_ids), len(item_ids), len(matrix.indices)
@@ -110,7 +119,9 @@ def _index(frame: pl.DataFrame, typed: bool, duplicates: str) -> tuple[Csr, Ids,
 
 
 def read_rows(found: Source, config: ReadConfig) -> tuple[pl.DataFrame, ReadReport]:
-    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and value float32, timestamp if there."""
+    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and value float32,
+    timestamp if there.
+    """
     names = list(column_types(scan(found, header=config.header), found.name))
     roles, guessed = find_columns(names, config, found.name)
     value = config.weight or roles.get("rating")
@@ -122,7 +133,8 @@ def read_rows(found: Source, config: ReadConfig) -> tuple[pl.DataFrame, ReadRepo
     for role in ("user", "item"):
         if not is_id_type(types[roles[role]]):
             raise DataError(
-                f"column {roles[role]!r}: expected ids (integers or text), found {types[roles[role]]}: cast it first", file=found.name
+                f"column {roles[role]!r}: expected ids (integers or text), found {types[roles[role]]}: cast it first",
+                file=found.name,
             )
     if value and isinstance(types[value], pl.String):
         # a text format: strict=False marks what is no number with a null, which is looked for below
@@ -161,18 +173,23 @@ def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
         return pl.col(column).alias("timestamp")  # ISO 8601 text sorts as time does
     if dtype.is_numeric() or dtype.is_temporal():
         return pl.col(column).to_physical().alias("timestamp")
-    raise DataError(f"column {column!r}: expected timestamps, found {dtype}; leave it out with --columns timestamp=", file=name)
+    raise DataError(
+        f"column {column!r}: expected timestamps, found {dtype}; leave it out with --columns timestamp=", file=name
+    )
 
 
 def _check_rows(frame: pl.DataFrame, roles: dict[str, str], name: str) -> None:
     for role in ("user", "item"):
         missing = np.flatnonzero(frame[role].is_null().to_numpy())
         if len(missing):
-            raise DataError(f"column {roles[role]!r}: {len(missing)} ids are missing, first in row {missing[0] + 1}", file=name)
+            raise DataError(
+                f"column {roles[role]!r}: {len(missing)} ids are missing, first in row {missing[0] + 1}", file=name
+            )
     if "value" in frame.columns:
         bad = np.flatnonzero(~frame["value"].is_finite().fill_null(False).to_numpy())
         if len(bad):
             raise DataError(
-                f"column {roles['value']!r}: expected finite numbers, found {len(bad)} rows that have none, first row {bad[0] + 1}",
+                f"column {roles['value']!r}: expected finite numbers, {len(bad)} rows have none, "
+                f"first row {bad[0] + 1}",
                 file=name,
             )

@@ -1,7 +1,8 @@
-"""Artifacts as NPZ: stored, not compressed, members aligned to 64 bytes so that they can be memory-mapped; never pickled.
+"""Artifacts as NPZ: stored, not compressed, members aligned to 64 bytes so that they can be memory-mapped; never
+pickled.
 
-The first member, `header`, is JSON: kind, version, recli's version, and the artifact's provenance. Same artifact, same bytes: members are
-in a fixed order with a fixed date.
+The first member, `header`, is JSON: kind, version, recli's version, and the artifact's provenance. Same artifact, same
+bytes: members are in a fixed order with a fixed date.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def _write_member(archive: zipfile.ZipFile, file: BinaryIO, name: str, array: ND
 def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
     """Reads an artifact of the given class from a seekable binary file; name is what errors call it.
 
-    Arrays are memory-mapped, read-only. Raises DataError for everything that is not a whole artifact of that kind, of a version known here.
+    Arrays are memory-mapped, read-only. Raises DataError for everything that is not a whole artifact of that kind, of a
+    version known here.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -78,7 +80,9 @@ def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
         provenance = Provenance(**{f.name: header[f.name] for f in dataclasses.fields(Provenance)})
         return kind.from_arrays(arrays, provenance)  # type: ignore[attr-defined,no-any-return]
     except zipfile.BadZipFile as error:
-        raise DataError(f"expected an NPZ file, found something else or a truncated one ({error})", file=name) from error
+        raise DataError(
+            f"expected an NPZ file, found something else or a truncated one ({error})", file=name
+        ) from error
     except DataError as error:
         raise DataError(str(error), file=name) from error
     except (ValueError, KeyError, TypeError, EOFError, RecursionError, struct.error) as error:

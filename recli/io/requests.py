@@ -22,7 +22,9 @@ from recli.metrics import Truth
 
 @dataclass(frozen=True)
 class Users:
-    """Users to score, in order, each once. ids: in the type of the model's; nums: int64[n], -1 where the model does not know one."""
+    """Users to score, in order, each once. ids: in the type of the model's; nums: int64[n], -1 where the model does not
+    know one.
+    """
 
     ids: pl.Series
     nums: NDArray[np.int64]
@@ -80,14 +82,21 @@ def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[Use
     items = known.nums[every.indices]
     there = items >= 0
     row_of = np.repeat(np.arange(len(user_ids), dtype=np.int32), np.diff(every.indptr))
-    matrix, _ = to_csr(row_of[there], items[there].astype(np.int32), every.values[there], len(user_ids), len(factors.item_ids), "first")
+    matrix, _ = to_csr(
+        row_of[there], items[there].astype(np.int32), every.values[there], len(user_ids), len(factors.item_ids), "first"
+    )
     return users, Truth(matrix, np.diff(every.indptr))
 
 
 def positions(wanted: Users, among: Users) -> NDArray[np.int64]:
     """Where each wanted user is among others: int64[n], -1 where it is not."""
     table = pl.DataFrame({"id": among.ids, "at": pl.int_range(len(among.ids), eager=True)})
-    return pl.DataFrame({"id": wanted.ids}).join(table, on="id", how="left", maintain_order="left")["at"].fill_null(-1).to_numpy()
+    return (
+        pl.DataFrame({"id": wanted.ids})
+        .join(table, on="id", how="left", maintain_order="left")["at"]
+        .fill_null(-1)
+        .to_numpy()
+    )
 
 
 def _look_up(column: pl.Series, ids: Ids, what: str, name: str) -> Users:

@@ -26,7 +26,9 @@ class _StoppedError(Exception):
 
 
 class ScoreTable:
-    """Turns blocks of item numbers into rows: the user and item columns named as in the input, rank from 1, score, reason."""
+    """Turns blocks of item numbers into rows: the user and item columns named as in the input, rank from 1, score,
+    reason.
+    """
 
     def __init__(self, users: Users, factors: Factors) -> None:
         names = factors.provenance.columns
@@ -47,7 +49,9 @@ class ScoreTable:
             self._items.gather(block.items[row, column]),
             pl.Series("rank", (column + 1).astype(np.int32)),
             pl.Series("score", block.scores[row, column]),
-            pl.Series("reason", block.popular[row].astype(np.uint32)).replace_strict([0, 1], REASONS, return_dtype=pl.String),
+            pl.Series("reason", block.popular[row].astype(np.uint32)).replace_strict(
+                [0, 1], REASONS, return_dtype=pl.String
+            ),
         ]
         return pl.DataFrame(columns)
 

@@ -40,7 +40,7 @@ INFER_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Source:
-    """Files of one format. name is what errors call it; remote files are read by polars, straight from their address."""
+    """Files of one format. name is what errors call it; remote files are read by polars, straight from there."""
 
     name: str
     files: tuple[str, ...]
@@ -60,7 +60,8 @@ class Source:
 
 @contextlib.contextmanager
 def source(inputs: Sequence[str], format: str | None = None) -> Iterator[Source]:
-    """The input arguments of a command as one source; what comes from stdin lives in a temporary file until the block ends.
+    """The input arguments of a command as one source; what comes from stdin lives in a temporary file until the block
+    ends.
 
     Raises MissingInputError (66) or DataError (65: empty, mixed formats).
     """
@@ -76,7 +77,9 @@ def source(inputs: Sequence[str], format: str | None = None) -> Iterator[Source]
             shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
             spool.flush()
         except OSError as error:
-            raise StorageError(f"copying it to {tempfile.gettempdir()} failed: {error.strerror}", file="stdin") from error
+            raise StorageError(
+                f"copying it to {tempfile.gettempdir()} failed: {error.strerror}", file="stdin"
+            ) from error
         yield Source("stdin", (spool.name,), format or _sniff(spool.name, "stdin"))
 
 
@@ -96,7 +99,9 @@ def _from_paths(inputs: Sequence[str], format: str | None) -> Source:
 
 
 def _expand(path: str) -> list[str]:
-    """A file as itself, a folder as its parts, a glob as its matches; sorted, so that a job reads in the same order every night."""
+    """A file as itself, a folder as its parts, a glob as its matches; sorted, so that a job reads in the same order
+    every night.
+    """
     if os.path.isdir(path):
         parts = [entry.path for entry in os.scandir(path) if entry.is_file() and _by_suffix(entry.name)]
         if not parts:
@@ -143,7 +148,8 @@ def _sniff(path: str, name: str) -> str:
 
 
 def scan(found: Source, text_columns: Sequence[str] = (), *, header: bool = True) -> pl.LazyFrame:
-    """The source as a LazyFrame. Columns of a text format that are named in text_columns keep their text; the types of others are inferred.
+    """The source as a LazyFrame. Columns of a text format that are named in text_columns keep their text; the types of
+    others are inferred.
 
     Raises MissingInputError, DataError.
     """
@@ -174,7 +180,9 @@ def column_types(frame: pl.LazyFrame, name: str) -> dict[str, pl.DataType]:
 def first_line(found: Source) -> str:
     """The first line of a CSV file, compressed or not."""
     with table_errors(found.name):
-        lines = pl.scan_csv(found.files[0], has_header=False, separator="\x01", quote_char=None, n_rows=1, infer_schema=False)
+        lines = pl.scan_csv(
+            found.files[0], has_header=False, separator="\x01", quote_char=None, n_rows=1, infer_schema=False
+        )
         line = lines.collect().item(0, 0)
     return "" if line is None else str(line)
 

@@ -13,7 +13,9 @@ DEVICES = "auto, cpu, gpu, gpu:N, reference"
 
 
 def choose(device: str) -> tuple[str, str]:
-    """The backend that --device stands for, and why. Raises DeviceError (69) where a GPU is asked for and cannot be used."""
+    """The backend that --device stands for, and why. Raises DeviceError (69) where a GPU is asked for and cannot be
+    used.
+    """
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "gpu", "reference") or (number and (kind != "gpu" or not number.isdecimal())):
         raise UsageError(f"--device {device}: expected one of {DEVICES}")

@@ -1,4 +1,6 @@
-"""The kernel contract in slow, obvious NumPy at float64: the oracle of the tests, and `--device reference` to debug with."""
+"""The kernel contract in slow, obvious NumPy at float64: the oracle of the tests, and `--device reference` to debug
+with.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class ReferenceKernels:
         best = np.full((len(users), k), -np.inf, np.float32)
         for n, user in enumerate(users):
             scores = score(np.broadcast_to(user, index.shape), index)
-            left_out = excluded.indices[excluded.indptr[n] : excluded.indptr[n + 1]] if excluded else np.zeros(0, np.int32)
+            left_out = (
+                excluded.indices[excluded.indptr[n] : excluded.indptr[n + 1]] if excluded else np.zeros(0, np.int32)
+            )
             kept = np.setdiff1d(np.arange(len(index)), left_out)
             order = kept[np.lexsort((kept, -scores[kept]))][:k]
             nums[n, : len(order)], best[n, : len(order)] = order, scores[order]
@@ -75,7 +79,9 @@ class ReferenceKernels:
 
 
 def score(users: Floats, items: Floats) -> Floats:
-    """The scores of row pairs, users and items float32[n, rank], in the order of summation that spec.py defines: float32[n]."""
+    """The scores of row pairs, users and items float32[n, rank], in the order of summation that spec.py defines:
+    float32[n].
+    """
     rank = users.shape[1]
     products = np.zeros((len(users), -(-rank // LANES) * LANES))
     products[:, :rank] = users.astype(np.float64) * items.astype(np.float64)

@@ -1,21 +1,24 @@
 """The kernel contract: what every backend (reference, cpu, later gpu) computes, and to what tolerance.
 
-A backend is chosen once (`kernels.load`) and knows arrays only: no files, no logging, no random numbers, no configuration. It keeps
-its own copies of matrices and tables (`matrix`, `table`), in whatever layout suits the device; `host` brings a table back.
+A backend is chosen once (`kernels.load`) and knows arrays only: no files, no logging, no random numbers, no
+configuration. It keeps its own copies of matrices and tables (`matrix`, `table`), in whatever layout suits the device;
+`host` brings a table back.
 
-**The implicit ALS problem** (Rendle et al. 2022, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", eq. 3;
-Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3). With x_u a row of the side being solved,
-y_j a row of the fixed side, s = x_u . y_j, and w_uj > 0 the stored entries:
+**The implicit ALS problem** (Rendle et al. 2022, "Revisiting the Performance of iALS on Item Recommendation
+Benchmarks", eq. 3; Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3). With x_u
+a row of the side being solved, y_j a row of the fixed side, s = x_u . y_j, and w_uj > 0 the stored entries:
 
-    L = sum_stored [ (w + shift)(1 - s)^2 - shift s^2 ] + alpha0 sum_all s^2 + sum_u regularization_u |x_u|^2 + (fixed side's penalty)
+    L = sum_stored [ (w + shift)(1 - s)^2 - shift s^2 ] + alpha0 sum_all s^2 + sum_u regularization_u |x_u|^2 + (fixed
+    side's penalty)
 
-shift = 0 is Rendle's loss; shift = alpha0 turns it into Hu's, whose unobserved pairs alone have weight alpha0. Row u is solved by
-A_u x_u = b_u with A_u = alpha0 Y^T Y + regularization_u I + sum_j w_uj y_j y_j^T and b_u = sum_j (w_uj + shift) y_j.
+shift = 0 is Rendle's loss; shift = alpha0 turns it into Hu's, whose unobserved pairs alone have weight alpha0. Row u is
+solved by A_u x_u = b_u with A_u = alpha0 Y^T Y + regularization_u I + sum_j w_uj y_j y_j^T and b_u = sum_j (w_uj +
+shift) y_j.
 
-**A score** is the float64 dot product of two float32 rows in a fixed order, rounded to float32: lane l of 8 sums the products of
-columns l, l + 8, l + 16, ... in that order; then lanes are halved (l + lane l+4, then l+2, then l+1). Products of float32 are exact in
-float64, so a fused multiply-add changes nothing and every device gets the same bits. -0 counts as +0. Ranking is by higher score, then
-lower item number.
+**A score** is the float64 dot product of two float32 rows in a fixed order, rounded to float32: lane l of 8 sums the
+products of columns l, l + 8, l + 16, ... in that order; then lanes are halved (l + lane l+4, then l+2, then l+1).
+Products of float32 are exact in float64, so a fused multiply-add changes nothing and every device gets the same bits.
+-0 counts as +0. Ranking is by higher score, then lower item number.
 """
 
 from __future__ import annotations
@@ -32,9 +35,10 @@ Nums: TypeAlias = NDArray[np.int32]
 
 
 class SweepStats(NamedTuple):
-    """What a half-sweep saw on its way, for the objective: data + penalty_before + the fixed side's penalty is L before the half-sweep.
+    """What a half-sweep saw on its way: data + penalty_before + the fixed side's penalty is L before it.
 
-    data: sum_stored[...] + alpha0 sum_all s^2 with the rows as given; penalty_before, penalty_after: sum_u regularization_u |x_u|^2.
+    data: sum_stored[...] + alpha0 sum_all s^2 with the rows as given; penalty_before, penalty_after: sum_u
+    regularization_u |x_u|^2.
     """
 
     data: float
@@ -48,7 +52,7 @@ class Kernels(Protocol):
     name: str
 
     def matrix(self, csr: Csr) -> Any:
-        """A handle on a sparse matrix for `half_sweep`. The arrays are IN and must not change while the handle lives."""
+        """A handle on a sparse matrix for `half_sweep`. The arrays must not change while it lives."""
         ...
 
     def table(self, rows: Floats) -> Any:
@@ -73,11 +77,11 @@ class Kernels(Protocol):
     ) -> SweepStats:
         """Moves every row of `solve` (IN/OUT) towards its minimiser with `fixed` (IN/OUT) held.
 
-        matrix: rows are those of `solve`, columns those of `fixed`. regularization: float32[rows], all > 0.
-        steps: preconditioned conjugate-gradient steps from the row as given; `reference` solves exactly and ignores it.
-        relaxation: omega in x + omega (x* - x), 0 < omega < 2: the row's problem is quadratic and x* minimises it over the steps'
-        subspace, so any such omega lowers the objective. A row without entries becomes zero.
-        Both tables may come back multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its
+        matrix: rows are those of `solve`, columns those of `fixed`. regularization: float32[rows], all > 0. steps:
+        preconditioned conjugate-gradient steps from the row as given; `reference` solves exactly and ignores it.
+        relaxation: omega in x + omega (x* - x), 0 < omega < 2: the row's problem is quadratic and x* minimises it over
+        the steps' subspace, so any such omega lowers the objective. A row without entries becomes zero. Both tables may
+        come back multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its
         largest entry after enough steps. The same bits for any number of threads.
         """
         ...
@@ -87,9 +91,10 @@ class Kernels(Protocol):
         ...
 
     def topk(self, index: Any, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
-        """The k best items of each row of users float32[n, rank], leaving out the row's items in `excluded` (its values are not read).
+        """The k best items of each row of users float32[n, rank], leaving out the row's items in `excluded` (its values
+        are not read).
 
-        Returns item numbers int32[n, k] and scores float32[n, k], best first, exactly as "a score" above defines; where fewer than k
-        items are left, the tail has item -1 and score -inf. 1 <= k; scores must not overflow float32.
+        Returns item numbers int32[n, k] and scores float32[n, k], best first, exactly as "a score" above defines; where
+        fewer than k items are left, the tail has item -1 and score -inf. 1 <= k; scores must not overflow float32.
         """
         ...

@@ -21,7 +21,9 @@ WIDTH = 18  # columns that padding and biases may add
 
 
 def block_users(factors: Factors, config: ScoreConfig, limit: int | None) -> int:
-    """How many users to score at a time: memory stays below `limit` bytes, if given. Raises BusyError (75) where that is impossible."""
+    """How many users to score at a time: memory stays below `limit` bytes, if given. Raises BusyError (75) where that
+    is impossible.
+    """
     size = max(1, min(BLOCK_USERS, BLOCK_ROWS // config.k))
     if limit is None:
         return size
@@ -36,10 +38,11 @@ def block_users(factors: Factors, config: ScoreConfig, limit: int | None) -> int
 def recommend(
     factors: Factors, users: NDArray[np.int64], config: ScoreConfig, kernels: Kernels, block: int = BLOCK_USERS
 ) -> Iterator[Scores]:
-    """The k best items of each user, best first: higher score, then lower item number. users: numbers, -1 for unknown ones.
+    """The k best items of each user, best first: higher score, then lower item number. users: numbers, -1 for unknown
+    ones.
 
-    Raises at once UsageError where k exceeds the catalogue, DataError where the model lacks seen lists that are to be left out, or where
-    scores would overflow float32.
+    Raises at once UsageError where k exceeds the catalogue, DataError where the model lacks seen lists that are to be
+    left out, or where scores would overflow float32.
     """
     k, items = config.k, factors.item_rows()
     if k > len(items):
@@ -51,7 +54,12 @@ def recommend(
 
 
 def _blocks(
-    factors: Factors, users: NDArray[np.int64], config: ScoreConfig, kernels: Kernels, items: NDArray[np.float32], size: int
+    factors: Factors,
+    users: NDArray[np.int64],
+    config: ScoreConfig,
+    kernels: Kernels,
+    items: NDArray[np.float32],
+    size: int,
 ) -> Iterator[Scores]:
     k = config.k
     index = kernels.index_items(items)

@@ -10,7 +10,8 @@ from recli.errors import StorageError
 
 
 def _cache_folder() -> str | None:
-    """None where numba's own choices work (beside the package, or in the user's cache folder); else a private temporary folder.
+    """None where numba's own choices work (beside the package, or in the user's cache folder); else a private temporary
+    folder.
 
     The cache holds code that will be run, so a folder that somebody else could have made is refused.
     """
@@ -22,7 +23,9 @@ def _cache_folder() -> str | None:
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077 or folder.is_symlink():
-        raise StorageError("expected a folder of yours alone, for compiled code; set NUMBA_CACHE_DIR to another", file=folder)
+        raise StorageError(
+            "expected a folder of yours alone, for compiled code; set NUMBA_CACHE_DIR to another", file=folder
+        )
     return str(folder)
 
 

@@ -1,7 +1,7 @@
 """The CPU backend: numba kernels over chunks of rows on a thread pool, single-threaded BLAS inside.
 
-Threads are Python's: the kernels release the GIL, the main thread waits in Python (so Ctrl-C and SIGTERM act at once), and each chunk's
-result is its own, so the number of threads never changes a bit of the result.
+Threads are Python's: the kernels release the GIL, the main thread waits in Python (so Ctrl-C and SIGTERM act at once),
+and each chunk's result is its own, so the number of threads never changes a bit of the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Result = TypeVar("Result")
 
 BLOCK = 4096  # rows of a table handled together by BLAS
 CHUNKS = 256  # pieces of a half-sweep: enough that the last ones to finish are short
-CACHED_BYTES = 2 << 20  # per thread: gathered rows that a solve keeps; beyond it, reading them from the table again is as fast
+CACHED_BYTES = (
+    2 << 20
+)  # per thread: gathered rows that a solve keeps; beyond it, reading them from the table again is as fast
 USER_TILE, ITEM_TILE = 1024, 1024
 UNIT_ROUNDOFF = 2.0**-24
 
@@ -129,7 +131,9 @@ class CpuKernels:
             return result
 
         terms = self._run(piece, matrix.chunks)
-        return SweepStats(*(float(sum(column)) for column in zip(*terms, strict=True))) if terms else SweepStats(0, 0, 0)
+        return (
+            SweepStats(*(float(sum(column)) for column in zip(*terms, strict=True))) if terms else SweepStats(0, 0, 0)
+        )
 
     def index_items(self, items: Floats) -> ItemIndex:
         norms = np.sqrt(np.einsum("ir,ir->i", items, items, dtype=np.float64))
@@ -144,8 +148,9 @@ class CpuKernels:
         heaps = np.zeros((n, k), np.uint64)
         items, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
         user_tile = min(USER_TILE, max(16, -(-n // self._threads)))
-        # |tile - score| <= gamma |x| |y|: gamma_rank for the float32 sum in any order, one more for rounding the score, slack for underflow
-        # and for the roundings of this bound itself (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1).
+        # |tile - score| <= gamma |x| |y|: gamma_rank for the float32 sum in any order, one more for rounding the score,
+        # slack for underflow and for the roundings of this bound itself (Higham 2002, "Accuracy and Stability of
+        # Numerical Algorithms", section 3.1).
         gamma = 1.01 * (rows.shape[1] + 2) * UNIT_ROUNDOFF
         tiny = rows.shape[1] * 2.0**-126
 
@@ -188,7 +193,9 @@ class CpuKernels:
         self._run(block, range(0, len(rows), BLOCK))
 
     def _run(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Result]:
-        """work(task) for each task on the threads, results in the order of the tasks; on an exception or a signal the rest is dropped."""
+        """work(task) for each task on the threads, results in the order of the tasks; on an exception or a signal the
+        rest is dropped.
+        """
         numbered = enumerate(tasks)
         lock, stop = threading.Lock(), threading.Event()
         results: dict[int, Result] = {}

@@ -1,8 +1,8 @@
 """The rows of an iALS half-sweep: preconditioned conjugate gradients in the eigenbasis of the Gram matrix (numba).
 
-Per row u the normal equations are A x = b with A = diag + sum_j w_j y_j y_j^T and b = sum_j (w_j + shift) y_j. In the eigenbasis of
-Y^T Y the first part is diagonal (spec.py gives the terms), so a step costs O(n_u rank), with no rank^2 product, and any regularisation
-per row is free.
+Per row u the normal equations are A x = b with A = diag + sum_j w_j y_j y_j^T and b = sum_j (w_j + shift) y_j. In the
+eigenbasis of Y^T Y the first part is diagonal (spec.py gives the terms), so a step costs O(n_u rank), with no rank^2
+product, and any regularisation per row is free.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ def solve_rows(
     gathered: Any,
     scratch: Any,
 ) -> Any:
-    """Updates the rows `order` of X float32[n, rank] (IN/OUT) with Y float32[m, rank] (IN) fixed; rank a multiple of 16.
+    """Updates the rows `order` of X float32[n, rank] (IN/OUT) with Y float32[m, rank] (IN) fixed; rank a multiple of
+    16.
 
-    gathered float32[cap, rank], cap a multiple of 4: rows of Y kept between passes; rows with more than cap entries read Y on each pass.
-    scratch float32[5, rank]. Returns the terms of spec.SweepStats for these rows: (data, penalty_before, penalty_after).
+    gathered float32[cap, rank], cap a multiple of 4: rows of Y kept between passes; rows with more than cap entries
+    read Y on each pass. scratch float32[5, rank]. Returns the terms of spec.SweepStats for these rows: (data,
+    penalty_before, penalty_after).
     """
     rank = X.shape[1]
     cap = gathered.shape[0]
@@ -64,7 +66,8 @@ def solve_rows(
             quadratic += x[k] * gram_diagonal[k] * x[k]
         before += np.float64(regularization[u] * norm)
         data += np.float64(quadratic)
-        # The residual b - A x, four entries a time. A last group of fewer than four repeats its last row with coefficient zero.
+        # The residual b - A x, four entries a time. A last group of fewer than four repeats its last row with
+        # coefficient zero.
         for j in range(0, n, 4):
             last = n - 1 - j
             e = start + j

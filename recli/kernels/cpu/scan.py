@@ -1,4 +1,4 @@
-"""Exact top-K over tiles of approximate scores (numba): nominate within a proven margin, rescore, keep in a heap of K."""
+"""Exact top-K over tiles of approximate scores (numba): nominate within a proven margin, rescore, keep a heap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EMPTY = np.uint64(0)  # below every real key
 
 @nb.njit(nogil=True, error_model="numpy", cache=True)
 def key_of(score: Any, item: Any) -> Any:
-    """One integer that ranks: higher score first, then lower item number. No fastmath here: + 0 must turn -0 into +0."""
+    """One integer that ranks: higher score first, then lower item number. No fastmath: + 0 must turn -0 into +0."""
     bits = F(score + F(0)).view(np.uint32)
     ordered = ~bits if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
     return (np.uint64(ordered) << np.uint64(32)) | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(item))
@@ -59,14 +59,24 @@ def contains(items: Any, low: Any, high: Any, item: Any) -> Any:
 
 @nb.njit(nogil=True, error_model="numpy", cache=True)
 def scan_tile(
-    tile: Any, users: Any, rows: Any, items: Any, order: Any, base: Any, margin: Any, indptr: Any, indices: Any, heaps: Any
+    tile: Any,
+    users: Any,
+    rows: Any,
+    items: Any,
+    order: Any,
+    base: Any,
+    margin: Any,
+    indptr: Any,
+    indices: Any,
+    heaps: Any,
 ) -> None:
-    """Merges approximate scores tile float32[a, t] of users `rows` int64[a] with items base .. base + t (in index order) into heaps.
+    """Merges approximate scores tile float32[a, t] of users `rows` int64[a] with items base .. base + t (in index
+    order) into heaps.
 
-    users float32[n, rank], items float32[m, rank] (index order): what is nominated is rescored with; rank a multiple of 8.
-    order int32[m]: index order to item number. margin float64[a]: a bound on |tile - score|. heaps uint64[n, k] (IN/OUT), by `key_of`.
-    indptr int64[n + 1], indices int32: item numbers left out, ascending in each row. t must be a multiple of 16 in memory: the caller
-    fills the rest of the last tile with -inf.
+    users float32[n, rank], items float32[m, rank] (index order): what is nominated is rescored with; rank a multiple of
+    8. order int32[m]: index order to item number. margin float64[a]: a bound on |tile - score|. heaps uint64[n, k]
+    (IN/OUT), by `key_of`. indptr int64[n + 1], indices int32: item numbers left out, ascending in each row. t must be a
+    multiple of 16 in memory: the caller fills the rest of the last tile with -inf.
     """
     rank = items.shape[1]
     stride = np.uint64(4 * rank)
@@ -99,7 +109,9 @@ def scan_tile(
 
 @nb.njit(nogil=True, error_model="numpy", cache=True)
 def read_heaps(heaps: Any, items: Any, scores: Any) -> None:
-    """heaps uint64[n, k] (destroyed) to items int32[n, k] and scores float32[n, k] (OUT), best first; -1 and -inf where nothing is."""
+    """heaps uint64[n, k] (destroyed) to items int32[n, k] and scores float32[n, k] (OUT), best first; -1 and -inf where
+    nothing is.
+    """
     for u in range(len(heaps)):
         heap = heaps[u]
         heap.sort()

@@ -1,9 +1,9 @@
 """Numba intrinsics that emit vector loops over four rows at a time: C++ speed from pure Python, no compiler at install.
 
-LLVM's own vectoriser loses on the short loops of a half-sweep (rank / 16 iterations): run-time alias checks before every update and
-wrap-around checks on computed indices. These emit the loop body directly. Addresses come from `array.ctypes.data`, so nothing checks
-bounds: callers do. Vectors are 16 floats wide whatever the machine has; LLVM splits them where registers are narrower. Row lengths are
-multiples of WIDTH (callers pad with zero columns).
+LLVM's own vectoriser loses on the short loops of a half-sweep (rank / 16 iterations): run-time alias checks before
+every update and wrap-around checks on computed indices. These emit the loop body directly. Addresses come from
+`array.ctypes.data`, so nothing checks bounds: callers do. Vectors are 16 floats wide whatever the machine has; LLVM
+splits them where registers are narrower. Row lengths are multiples of WIDTH (callers pad with zero columns).
 """
 
 from __future__ import annotations
@@ -50,11 +50,15 @@ def _fma(b: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 def _sum_lanes(b: Any, vectors: list[Any]) -> list[Any]:
-    """Horizontal sums of four vectors together: halve each to four lanes, transpose, add (a third fewer shuffles than one by one)."""
+    """Horizontal sums of four vectors together: halve each to four lanes, transpose, add (a third fewer shuffles than
+    one by one).
+    """
     lanes = WIDTH
     while lanes > 4:
         half = lanes // 2
-        vectors = [b.fadd(_shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes)))) for v in vectors]
+        vectors = [
+            b.fadd(_shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes)))) for v in vectors
+        ]
         lanes = half
     v0, v1, v2, v3 = vectors
     low, high = _shuffle(b, v0, v1, [0, 4, 1, 5]), _shuffle(b, v0, v1, [2, 6, 3, 7])
@@ -102,8 +106,10 @@ def gather_dot4(typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, z: Any,
 
 
 @intrinsic
-def axpy4(typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, q: Any, rank: Any, a0: Any, a1: Any, a2: Any, a3: Any) -> Any:
-    """q += a0 y0 + a1 y1 + a2 y2 + a3 y3; rows float32[rank] at four addresses, q float32[rank] at an address (IN/OUT)."""
+def axpy4(
+    typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, q: Any, rank: Any, a0: Any, a1: Any, a2: Any, a3: Any
+) -> Any:
+    """q += a0 y0 + a1 y1 + a2 y2 + a3 y3; float32[rank] rows at addresses, q is IN/OUT."""
     signature = types.void(*[types.uintp] * 5, types.intp, *[types.float32] * 4)
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
@@ -124,9 +130,11 @@ _DOUBLES = ir.VectorType(_F64, _LANES)
 
 @intrinsic
 def dot_exact(typing_context: Any, p: Any, q: Any, rank: Any) -> Any:
-    """The float64 dot product of float32[rank] rows at two addresses in the order that kernels/spec.py defines; rank a multiple of 8.
+    """The float64 dot product of float32[rank] rows at two addresses in the order that kernels/spec.py defines; rank a
+    multiple of 8.
 
-    Products of float32 are exact in float64, so with or without a fused multiply-add the result is the same on every machine."""
+    Products of float32 are exact in float64, so with or without a fused multiply-add the result is the same on every
+    machine."""
     signature = types.float64(types.uintp, types.uintp, types.intp)
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
