@@ -93,4 +93,5 @@ def transpose(matrix: Csr, items: int) -> Csr:
     """The same entries by item: CSR of shape [items, users]."""
     users = len(matrix.indptr) - 1
     by_item = sp.csr_array((matrix.values, matrix.indices, matrix.indptr), shape=(users, items)).tocsc()
-    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), np.asarray(by_item.data, np.float32))
+    values: NDArray[np.float32] = by_item.data
+    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), values)

@@ -113,7 +113,7 @@ def factorize(
         plan = estimate(config, report.users, report.items, report.pairs, workers)
         if limit is not None and plan.bytes > limit:
             raise BusyError(
-                f"rank {config.rank} on this data needs about {size_text(plan.bytes)}, --memory-limit is {memory_limit}: "
+                f"rank {config.rank} needs about {size_text(plan.bytes)}, --memory-limit is {memory_limit}: "
                 f"give --memory-limit {plan.bytes / 2**30:.1f}G or a smaller --rank"
             )
         if dry_run:

@@ -1,4 +1,4 @@
-"""Files in, files out. Everything that knows a path, a format or a pipe is here; formats go by suffix or first bytes."""
+"""Files in, files out: all that knows a path, a format or a pipe. Formats go by suffix or first bytes."""
 
 from recli.io.atomic import STDOUT, Output, json_output, output
 from recli.io.interactions import ReadReport, read_interactions

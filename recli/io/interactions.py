@@ -19,11 +19,11 @@ from recli.io.npz import read_artifact
 from recli.io.sources import Source, column_types, scan, table_errors
 
 USUAL_NAMES = {
-    "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account accountid "
-    "profileid session sessionid",
+    "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account "
+    "accountid profileid session sessionid",
     "item": "item itemid iid itemnum movie movieid product productid article articleid asin sku isbn book bookid "
-    "track trackid song songid artist artistid video videoid business businessid recipe recipeid news newsid listing listingid "
-    "content contentid",
+    "track trackid song songid artist artistid video videoid business businessid recipe recipeid news newsid listing "
+    "listingid content contentid",
     "rating": "rating ratings score stars overall value count plays quantity",
     "timestamp": "timestamp time ts datetime date unixtime unixreviewtime createdat eventtime",
 }
