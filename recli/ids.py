@@ -82,8 +82,9 @@ def _merge(values: NDArray[np.float32], first: NDArray[np.intp], duplicates: str
     if duplicates == "last":
         return values[last]
     if duplicates == "max":
-        return np.maximum.reduceat(values, first)
-    total = np.add.reduceat(values.astype(np.float64), first)
+        largest: NDArray[np.float32] = np.maximum.reduceat(values, first)
+        return largest
+    total: NDArray[np.float64] = np.add.reduceat(values.astype(np.float64), first)
     if duplicates == "mean":
         total /= last - first + 1
     return total.astype(np.float32)
