@@ -76,14 +76,13 @@ def to_csr(
 
 
 def _merge(values: NDArray[np.float32], first: NDArray[np.intp], duplicates: str) -> NDArray[np.float32]:
-    last = np.append(first[1:], len(values)) - 1
+    last: NDArray[np.intp] = np.append(first[1:], len(values)) - 1
     if duplicates == "first":
         return values[first]
     if duplicates == "last":
         return values[last]
     if duplicates == "max":
-        largest: NDArray[np.float32] = np.maximum.reduceat(values, first)
-        return largest
+        return np.maximum.reduceat(values, first)
     total: NDArray[np.float64] = np.add.reduceat(values.astype(np.float64), first)
     if duplicates == "mean":
         total /= last - first + 1

@@ -119,8 +119,8 @@ def factorize(
         if dry_run:
             console.note(
                 f"plan: {config.solver}, rank {config.rank}, {config.iterations} iterations; "
-                f"about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, {size_text(plan.output_bytes)} to {path}; "
-                "nothing written",
+                f"about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, {size_text(plan.output_bytes)} to "
+                f"{path}; nothing written",
                 fields={"plan": plan._asdict()},
             )
             return
