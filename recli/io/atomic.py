@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import secrets
@@ -36,11 +37,11 @@ class Output:
         if self.path == STDOUT:
             self._copy(fill, sys.stdout.buffer)
             return
-        target = os.path.realpath(self.path)  # through a symbolic link, not over it
-        if os.path.exists(target) and not os.path.isfile(target):  # a pipe or a device: there is nothing to keep
-            with _storage_errors(self.path), open(target, "wb") as device:
-                self._copy(fill, device)
+        if _is_stream(self.path):
+            with _storage_errors(self.path), open(self.path, "wb") as stream:
+                self._copy(fill, stream)
             return
+        target = os.path.realpath(self.path)  # through a symbolic link, not over it
         temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}.tmp")
         try:
             with _storage_errors(self.path):
@@ -56,11 +57,12 @@ class Output:
                 os.unlink(temporary)
 
     def _copy(self, fill: Callable[[BinaryIO], None], stream: BinaryIO) -> None:
-        with _storage_errors(self.path), tempfile.TemporaryFile() as spool:
+        with _storage_errors(f"a temporary file in {tempfile.gettempdir()}"), tempfile.TemporaryFile() as spool:
             fill(spool)
             spool.seek(0)
-            shutil.copyfileobj(spool, stream, 1 << 20)
-            stream.flush()
+            with _storage_errors("stdout" if self.path == STDOUT else self.path):
+                shutil.copyfileobj(spool, stream, 1 << 20)
+                stream.flush()
 
 
 @contextlib.contextmanager
@@ -73,26 +75,38 @@ def output(
     inputs: files read by the same command, which must not be the output. Raises OutputError (73) or BusyError (75).
     """
     if path == STDOUT:
+        if sys.stdout is None:
+            raise OutputError("stdout is closed: give -o FILE")
         if binary and sys.stdout.isatty():
             raise OutputError("stdout is a terminal, and this output is binary: give -o FILE, or a pipe")
         yield Output(path)
         return
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    if target.is_dir() or path.endswith("/"):
         raise OutputError("expected a file to write, found a folder", file=path)
     if any(os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path) for source in inputs):
         raise OutputError("the output is also an input: give another -o", file=path)
+    if _is_stream(path):
+        yield Output(path)
+        return
     if no_clobber and target.exists():
         raise OutputError("exists already (--no-clobber)", file=path)
     if not target.parent.is_dir():
         raise OutputError(f"the folder {os.path.dirname(path) or '.'} does not exist: make it first", file=path)
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputError("the folder may not be written to", file=path)
-    if target.exists() and not target.is_file():
-        yield Output(path)
-        return
     with _lock(target, path):
+        for leftover in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}.tmp"):
+            with contextlib.suppress(OSError):
+                leftover.unlink()  # a killed writer's: we hold the lock, so nobody is writing it
         yield Output(path)
+
+
+def _is_stream(path: str) -> bool:
+    """A pipe or a device: nothing there to keep or to lock. Also by a name such as /dev/stdout, which has no real
+    path.
+    """
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 @contextlib.contextmanager
@@ -125,6 +139,8 @@ def _lock(target: Path, shown: str) -> Iterator[None]:
         except OSError as error:
             owner = os.read(held, 32).decode("ascii", "replace").strip()
             os.close(held)
+            if owner == str(os.getpid()):
+                raise OutputError("two outputs of this run have the same name", file=shown) from None
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise OutputError(f"cannot lock {beside.name}: {error.strerror}", file=shown) from error
             raise BusyError(
@@ -136,8 +152,9 @@ def _lock(target: Path, shown: str) -> Iterator[None]:
                 break
         os.close(held)  # its holder removed it between our open and our flock: try the new one
     try:
-        os.ftruncate(held, 0)
-        os.write(held, f"{os.getpid()}\n".encode())
+        with _storage_errors(shown):
+            os.ftruncate(held, 0)
+            os.write(held, f"{os.getpid()}\n".encode())
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -154,7 +171,8 @@ def _storage_errors(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OutputError(f"cannot be written: {error.strerror}", file=path) from error
-        raise StorageError(f"writing failed: {error.strerror or error}; the old file is intact", file=path) from error
+        intact = "; the old file is intact" if os.path.isfile(path) else ""
+        raise StorageError(f"writing failed: {error.strerror or error}{intact}", file=path) from error
 
 
 def _sync_folder(folder: str) -> None:

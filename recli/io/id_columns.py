@@ -13,10 +13,13 @@ from recli.errors import DataError
 from recli.ids import Ids
 
 CHUNK = 1 << 18  # text ids converted at a time: Python strings for a chunk only
-WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"  # what an int64 prints: not 007, not +1, not 1.0
+WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,37})$"  # what an integer prints: not 007, not +1, not 1.0
 
 
 def is_id_type(dtype: pl.DataType) -> bool:
+    """Text, or integers that NumPy has, which are those up to 64 bits."""
+    if isinstance(dtype, pl.Int128 | pl.UInt128):
+        return False
     return dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
@@ -34,7 +37,7 @@ def number_ids(column: pl.Series, *, typed: bool) -> tuple[NDArray[np.int32], Id
     the ids.
 
     typed: the file said that the ids are text. Otherwise (CSV) text that holds nothing but whole numbers becomes int64
-    ids.
+    ids, if that holds them.
     """
     if column.dtype.is_integer():
         known = column.unique().sort().to_numpy()
@@ -42,7 +45,8 @@ def number_ids(column: pl.Series, *, typed: bool) -> tuple[NDArray[np.int32], Id
     distinct = column.unique()
     codes, text = distinct.to_physical().to_numpy(), distinct.cast(pl.String)
     if not typed and text.str.contains(WHOLE_NUMBER).all():
-        text = text.cast(pl.Int64)
+        numbers = text.cast(pl.Int64, strict=False)
+        text = text if numbers.null_count() else numbers
     order = text.arg_sort()
     table = np.zeros(int(codes.max()) + 1, np.int32)
     table[codes[order.to_numpy()]] = np.arange(len(order), dtype=np.int32)
@@ -52,43 +56,58 @@ def number_ids(column: pl.Series, *, typed: bool) -> tuple[NDArray[np.int32], Id
 
 def _positions(values: NDArray[Any], distinct: NDArray[Any]) -> NDArray[np.int32]:
     low, high = int(distinct[0]), int(distinct[-1])
-    if high - low < 4 * len(values) + (
-        1 << 20
-    ):  # a table is much faster than a search, where it is not much larger than the data
-        table = np.zeros(high - low + 1, np.int32)
-        table[distinct - distinct.dtype.type(low)] = np.arange(len(distinct), dtype=np.int32)
-        nums: NDArray[np.int32] = table[values - values.dtype.type(low)]
-        return nums
-    return np.searchsorted(distinct, values).astype(np.int32)
+    if high - low >= 4 * len(values) + (1 << 20):
+        return np.searchsorted(distinct, values).astype(np.int32)
+    # a table is much faster than a search, where it is not much larger than the data
+    unsigned = f"u{values.dtype.itemsize}"  # of int8 ids, 100 - -100 is right modulo 256 only
+
+    def places(ids: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray((ids - ids.dtype.type(low)).view(unsigned))
+
+    table = np.zeros(high - low + 1, np.int32)
+    table[places(distinct)] = np.arange(len(distinct), dtype=np.int32)
+    nums: NDArray[np.int32] = table[places(values)]
+    return nums
 
 
-def lookup_ids(column: pl.Series, ids: Ids, what: str) -> NDArray[np.int64]:
-    """The numbers of the ids in a column, -1 where unknown: int64[n]. `what` names the column in errors."""
+def look_up(column: pl.Series, ids: Ids, what: str) -> tuple[pl.Series, NDArray[np.int64]]:
+    """Ids from another file in the type of the model's, and their numbers, -1 where unknown: int64[n].
+
+    what: the column's name in errors. Where the model's integers are too narrow for all of the column's, it comes in
+    64 bits: an unknown id is kept as it is.
+    """
     known = to_series(ids, "id")
     if known.n_unique() != len(known):
         raise DataError("the model's ids are not unique")
-    wanted = as_id_type(column, known.dtype, what)
-    table = pl.DataFrame({"id": known, "num": pl.int_range(len(known), eager=True)})
-    nums = pl.DataFrame({"id": wanted}).join(table, on="id", how="left", maintain_order="left")["num"]
-    return nums.fill_null(-1).to_numpy().astype(np.int64)
+    wanted = _as_id_type(column, known.dtype, what)
+    table = pl.DataFrame({"id": join_key(known), "num": pl.int_range(len(known), eager=True)})
+    nums = pl.DataFrame({"id": join_key(wanted)}).join(table, on="id", how="left", maintain_order="left")["num"]
+    return wanted, nums.fill_null(-1).to_numpy().astype(np.int64)
 
 
-def as_id_type(column: pl.Series, dtype: pl.DataType, what: str) -> pl.Series:
-    """Ids from another file in the type of the model's ids."""
+def join_key(ids: pl.Series) -> pl.Series:
+    """Ids in a form that compares across integer types."""
+    return ids.cast(pl.Int128) if ids.dtype.is_integer() else ids
+
+
+def _as_id_type(column: pl.Series, dtype: pl.DataType, what: str) -> pl.Series:
     if not is_id_type(column.dtype):
         raise DataError(f"column {what}: expected ids (integers or text), found {column.dtype}")
     if column.null_count():
         raise DataError(f"column {what}: {column.null_count()} ids are missing")
-    if dtype.is_integer() and not column.dtype.is_integer():
+    if not dtype.is_integer():
+        return column.cast(pl.String)
+    if not column.dtype.is_integer():
         column = column.cast(pl.String)
         bad = column.filter(~column.str.contains(WHOLE_NUMBER))
         if len(bad):
             raise DataError(f"column {what}: expected whole numbers like the model's ids, found {bad[0]!r}")
-    wide = pl.Int64 if dtype.is_integer() else pl.String
-    try:
-        return column.cast(wide).cast(dtype, strict=False) if column.dtype != dtype else column
-    except pl.exceptions.InvalidOperationError as error:
-        raise DataError(f"column {what}: ids out of the range of the model's ids ({dtype})") from error
+    wide = column.cast(pl.Int128)
+    for kind in (dtype, pl.Int64(), pl.UInt64()):
+        narrow = wide.cast(kind, strict=False)
+        if not narrow.null_count():
+            return narrow
+    raise DataError(f"column {what}: expected whole numbers of at most 64 bits, found {wide.min()!r} to {wide.max()!r}")
 
 
 def to_series(ids: Ids, name: str) -> pl.Series:

@@ -56,6 +56,8 @@ def find_columns(
     for role in roles:
         if role in config.columns:
             column = config.columns[role]
+            if not column and role in ("user", "item"):
+                raise UsageError(f"--columns {role}=: expected a name, since every row needs one")
             if not column:
                 continue  # rating= : leave it out
             if column not in names:
@@ -71,6 +73,8 @@ def find_columns(
                 f"no column looks like the {role}; found {', '.join(names)}: name it with --columns {role}=NAME",
                 file=name,
             )
+    if found.get("item") == found["user"]:
+        raise DataError(f"expected two columns, found user and item both in {found['user']!r} (--columns)", file=name)
     return found, guessed
 
 
@@ -93,6 +97,7 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
     with table_errors(found.name):
         matrix, user_ids, item_ids, report.repeated = _index(frame, found.format == "parquet", config.duplicates)
         if report.repeated and "timestamp" in frame.columns:  # rows without one count as the oldest
+            _check_times(frame["timestamp"], roles["timestamp"], found.name)
             frame = frame.sort("timestamp", maintain_order=True)
             matrix, user_ids, item_ids, _ = _index(frame, found.format == "parquet", config.duplicates)
     del frame
@@ -118,9 +123,9 @@ def _index(frame: pl.DataFrame, typed: bool, duplicates: str) -> tuple[Csr, Ids,
     return matrix, user_ids, item_ids, repeated
 
 
-def read_rows(found: Source, config: ReadConfig) -> tuple[pl.DataFrame, ReadReport]:
-    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and value float32,
-    timestamp if there.
+def read_rows(found: Source, config: ReadConfig, *, ids_only: bool = False) -> tuple[pl.DataFrame, ReadReport]:
+    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and unless ids_only value
+    float32, timestamp if there.
     """
     names = list(column_types(scan(found, header=config.header), found.name))
     roles, guessed = find_columns(names, config, found.name)
@@ -139,18 +144,24 @@ def read_rows(found: Source, config: ReadConfig) -> tuple[pl.DataFrame, ReadRepo
     if value and isinstance(types[value], pl.String):
         # a text format: strict=False marks what is no number with a null, which is looked for below
         lazy = lazy.with_columns(pl.col(value).str.strip_chars().cast(pl.Float64, strict=False).alias(value))
+        types[value] = pl.Float64()
     if config.where:
         lazy = lazy.filter(_condition(config.where, types, found.name))
     wanted = [id_expression(roles[role], types[roles[role]]).alias(role) for role in ("user", "item")]
-    if value:
+    if value and not ids_only:
+        if not (types[value].is_numeric() or types[value] == pl.Boolean):
+            raise DataError(
+                f"column {value!r}: expected numbers, found {types[value]}: cast it first",
+                file=found.name,
+            )
         wanted.append(pl.col(value).cast(pl.Float32, strict=False).alias("value"))
-    if "timestamp" in roles and config.duplicates in ("last", "first"):
+    if "timestamp" in roles and config.duplicates in ("last", "first") and not ids_only:
         wanted.append(_timestamp(roles["timestamp"], types[roles["timestamp"]], found.name))
     with table_errors(found.name):
         frame = in_background(lambda: lazy.select(wanted).collect(engine="streaming"))
     if not len(frame):
         raise DataError(f"no rows{' are left by --where' if config.where else ''}", file=found.name)
-    _check_rows(frame, {**roles, "value": value or ""}, found.name)
+    _check_rows(frame, {**roles, "value": value or ""}, " of those left by --where" if config.where else "", found.name)
     return frame, ReadReport(rows=len(frame), columns=roles, guessed=guessed)
 
 
@@ -161,6 +172,8 @@ def _condition(where: str, types: dict[str, pl.DataType], name: str) -> pl.Expr:
         kind = pl.LazyFrame(schema=types).select(condition.alias("where")).collect()["where"].dtype
     except pl.exceptions.PolarsError as error:
         reason = str(error).split("\n")[0]
+        if reason.startswith("unsupported function"):  # what SQL makes of a column named user
+            reason += " (a column of that name goes into double quotes)"
         raise UsageError(f"--where {where!r}: {reason}; the columns are {', '.join(types)}", file=name) from error
     if kind != pl.Boolean:
         raise UsageError(f"--where {where!r}: expected a condition, found a value of type {kind}", file=name)
@@ -178,18 +191,30 @@ def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
     )
 
 
-def _check_rows(frame: pl.DataFrame, roles: dict[str, str], name: str) -> None:
+def _check_times(column: pl.Series, name: str, file: str) -> None:
+    if column.dtype == pl.String:
+        odd = column.filter(~column.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"))
+        if len(odd):
+            raise DataError(
+                f"column {name!r}: expected times such as 2025-12-31 23:59:59, or numbers, found {odd[0]!r}; leave it "
+                "out with --columns timestamp=",
+                file=file,
+            )
+
+
+def _check_rows(frame: pl.DataFrame, roles: dict[str, str], left: str, name: str) -> None:
     for role in ("user", "item"):
         missing = np.flatnonzero(frame[role].is_null().to_numpy())
         if len(missing):
             raise DataError(
-                f"column {roles[role]!r}: {len(missing)} ids are missing, first in row {missing[0] + 1}", file=name
+                f"column {roles[role]!r}: {len(missing)} ids are missing, first in row {missing[0] + 1}{left}",
+                file=name,
             )
     if "value" in frame.columns:
         bad = np.flatnonzero(~frame["value"].is_finite().fill_null(False).to_numpy())
         if len(bad):
             raise DataError(
                 f"column {roles['value']!r}: expected finite numbers, {len(bad)} rows have none, "
-                f"first row {bad[0] + 1}",
+                f"first row {bad[0] + 1}{left}",
                 file=name,
             )

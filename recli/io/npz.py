@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import struct
 import zipfile
 import zlib
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from recli import __version__
 from recli.artifacts import Arrays, Provenance
-from recli.errors import DataError
+from recli.errors import DataError, StorageError
 from recli.io.sources import Source
 
 ALIGNMENT = 64
@@ -28,6 +30,13 @@ LONGEST_HEADER = 1 << 20
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name (APPNOTE.TXT 4.3.7)
 _ZIP64_EXTRA = 20  # zipfile adds this to the local header when it is told to expect a large member
 _PADDING_ID = 0x6372  # an extra field of our own, to be skipped by readers
+# What NumPy writes before plain numbers. Its own reader evaluates a Python literal, which damage makes warn or raise
+# anything.
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(..){'descr': '([^']{2,8})', 'fortran_order': (True|False), 'shape': \(([-0-9, ]*)\), } *\n",
+    re.DOTALL,
+)
+_LONGEST_NPY_HEADER = 1 << 10
 
 
 class Artifact(Protocol):
@@ -70,23 +79,30 @@ def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
     version known here.
     """
     try:
+        size = file.seek(0, 2)
         with zipfile.ZipFile(file) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            members: dict[str, zipfile.ZipInfo] = {}
+            for info in archive.infolist():
+                member = info.filename.removesuffix(".npy")
+                if member in members:
+                    raise DataError(f"array {member}: it is there twice")
+                members[member] = info
             if "header" not in members:
                 raise DataError(f"expected an NPZ written by recli, found no header; its members: {_names(members)}")
-            header = _parse_header(_read_member(file, members.pop("header")))
+            header = _parse_header(_read_member(file, members.pop("header"), size))
             _check_header(header, kind)
-            arrays = {member: _read_member(file, info) for member, info in members.items()}
-        provenance = Provenance(**{f.name: header[f.name] for f in dataclasses.fields(Provenance)})
-        return kind.from_arrays(arrays, provenance)  # type: ignore[attr-defined,no-any-return]
-    except zipfile.BadZipFile as error:
+            arrays = {member: _read_member(file, info, size) for member, info in members.items()}
+        return kind.from_arrays(arrays, _provenance(header))  # type: ignore[attr-defined,no-any-return]
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(
             f"expected an NPZ file, found something else or a truncated one ({error})", file=name
         ) from error
     except DataError as error:
         raise DataError(str(error), file=name) from error
-    except (ValueError, KeyError, TypeError, EOFError, RecursionError, struct.error) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, struct.error) as error:
         raise DataError(f"damaged NPZ: {error}", file=name) from error
+    except OSError as error:
+        raise StorageError(f"reading failed: {error.strerror or error}", file=name) from error
 
 
 def read_artifact(found: Source, kind: type[A]) -> A:
@@ -97,36 +113,49 @@ def read_artifact(found: Source, kind: type[A]) -> A:
         return read_npz(file, kind, found.name)
 
 
-def _read_member(file: BinaryIO, info: zipfile.ZipInfo) -> NDArray[Any]:
-    """Checks the sizes that headers claim against the bytes that are there before allocating anything."""
+def _read_member(file: BinaryIO, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+    """An array of a file of `size` bytes. What headers claim is checked against the bytes that are there; nothing is
+    allocated.
+    """
     name = info.filename.removesuffix(".npy")
     if info.compress_type != zipfile.ZIP_STORED:
         raise DataError(f"array {name}: expected a stored member, found a compressed one (recli writes none)")
+    if not 0 <= info.header_offset <= size:
+        raise DataError(f"array {name}: it begins outside the file (truncated?)")
     file.seek(info.header_offset)
     local = file.read(_LOCAL_HEADER)
     if len(local) < _LOCAL_HEADER or local[:4] != b"PK\x03\x04":
         raise DataError(f"array {name}: its zip header is damaged")
     name_length, extra_length = struct.unpack("<HH", local[26:30])
+    if file.read(name_length) != info.filename.encode():
+        raise DataError(f"array {name}: its zip header is another member's")
     start = info.header_offset + _LOCAL_HEADER + name_length + extra_length
-    file.seek(start)
-    version = npy.read_magic(file)
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(file)
-    if dtype.hasobject:
-        raise DataError(f"array {name}: expected numbers, found pickled objects, which are never loaded")
-    offset = file.tell()
-    claimed = int(np.prod([int(side) for side in shape], dtype=object)) * dtype.itemsize
-    there = start + info.file_size - offset
-    if fortran or claimed != there or any(side < 0 for side in shape):
-        raise DataError(f"array {name}: its header asks for {claimed} bytes, {there} are there")
-    file.seek(0, 2)
-    if offset + claimed > file.tell():
+    if start + info.file_size > size:
         raise DataError(f"array {name}: the file ends before it does (truncated?)")
-    data = _map(file, offset, claimed)
-    file.seek(start)
-    if zlib.crc32(data.data, zlib.crc32(file.read(offset - start))) != info.CRC:
+    data = _map(file, start, info.file_size)
+    if zlib.crc32(data.data) != info.CRC:
         raise DataError(f"array {name}: its checksum does not match (damaged file)")
-    return data.view(dtype).reshape(shape)
+    return _parse_npy(name, data)
+
+
+def _parse_npy(name: str, data: NDArray[np.uint8]) -> NDArray[Any]:
+    """The array in the bytes of an .npy file, without a copy where they are aligned, as ours are."""
+    match = _NPY_HEADER.match(data[:_LONGEST_NPY_HEADER].tobytes())
+    if not match or 10 + int.from_bytes(match[1], "little") != match.end():
+        raise DataError(f"array {name}: expected an .npy header for plain numbers, found another")
+    dtype, fortran, sides = match[2].decode("ascii", "replace"), match[3] == b"True", match[4].decode()
+    if "O" in dtype:
+        raise DataError(f"array {name}: expected numbers, found pickled objects, which are never loaded")
+    if not re.fullmatch(r"[<|][biuf][1248]", dtype):
+        raise DataError(f"array {name}: expected little-endian numbers, found type {dtype}")
+    if fortran:
+        raise DataError(f"array {name}: expected C order, found Fortran order")
+    shape = [int(side) for side in sides.split(",") if side.strip()]
+    there = len(data) - match.end()
+    claimed = math.prod(shape) * np.dtype(dtype).itemsize
+    if claimed != there or any(side < 0 for side in shape):
+        raise DataError(f"array {name}: its header asks for shape {shape}, {claimed} bytes; {there} are there")
+    return np.require(data[match.end() :].view(dtype).reshape(shape), requirements="A")
 
 
 def _map(file: BinaryIO, offset: int, size: int) -> NDArray[np.uint8]:
@@ -147,9 +176,21 @@ def _parse_header(member: NDArray[Any]) -> dict[str, Any]:
 def _check_header(header: dict[str, Any], kind: Any) -> None:
     found, version = header.get("kind"), header.get("version")
     if found != kind.kind:
-        raise DataError(f"expected an artifact of kind {kind.kind}, found {found}")
-    if not isinstance(version, int) or version > kind.version:
+        raise DataError(f"expected an artifact of kind {kind.kind}, found {found!s:.40}")
+    if type(version) is not int or not 1 <= version <= kind.version:
         raise DataError(f"expected {kind.kind}/{kind.version} or older, found {kind.kind}/{version}: upgrade recli")
+
+
+def _provenance(header: dict[str, Any]) -> Provenance:
+    """Checked, since the rest of the program trusts it."""
+    fields = {f.name: header.get(f.name) for f in dataclasses.fields(Provenance)}
+    for name, usual in vars(Provenance()).items():
+        if type(fields[name]) is not type(usual):
+            raise DataError(f"header: {name}: expected a {type(usual).__name__}, found {fields[name]!r:.40}")
+    columns = fields["columns"]
+    if not isinstance(columns, dict) or not all(isinstance(columns.get(role), str) for role in ("user", "item")):
+        raise DataError(f"header: columns: expected the names of user and item, found {columns!r:.80}")
+    return Provenance(**fields)  # type: ignore[arg-type]
 
 
 def _names(members: dict[str, zipfile.ZipInfo]) -> str:

@@ -14,7 +14,7 @@ from recli.config import ReadConfig
 from recli.errors import DataError
 from recli.ids import Ids, to_csr
 from recli.io.background import in_background
-from recli.io.id_columns import as_id_type, lookup_ids, number_ids, to_series
+from recli.io.id_columns import join_key, look_up, number_ids, to_series
 from recli.io.interactions import find_columns, read_rows
 from recli.io.sources import Source, column_types, first_line, scan, table_errors
 from recli.metrics import Truth
@@ -36,21 +36,22 @@ def everyone(factors: Factors) -> Users:
 
 def read_users(found: Source, factors: Factors, config: ReadConfig) -> Users:
     """A table with a user column, or a plain list of ids, one a line. Ids that occur again count once."""
-    columns, header = config.columns, config.header
-    if found.format == "csv" and header and "user" not in columns:
-        names = list(column_types(scan(found), found.name))
-        if len(names) == 1:
-            header = _is_heading(first_line(found), factors)
+    columns, header, plain = config.columns, config.header, False
+    if found.format == "csv" and "user" not in columns:
+        names = list(column_types(scan(found, header=header), found.name))
+        if plain := len(names) == 1:
+            header = header and _is_heading(first_line(found), factors)
             columns = {"user": names[0] if header else "column_1"}
-    lazy = scan(found, header=header)
-    names = list(column_types(lazy, found.name))
+    names = list(column_types(scan(found, header=header), found.name))
     model_name = factors.provenance.columns["user"]
     if "user" not in columns and model_name in names:
         columns = {**columns, "user": model_name}
     column = find_columns(names, dataclasses.replace(config, columns=columns), found.name, roles=("user",))[0]["user"]
-    lazy = scan(found, [column], header=header)
+    lazy = scan(found, [column], header=header).select(column)
+    if plain:
+        lazy = lazy.drop_nulls()  # blank lines
     with table_errors(found.name):
-        ids = in_background(lambda: lazy.select(column).collect(engine="streaming"))[column].unique(maintain_order=True)
+        ids = in_background(lambda: lazy.collect(engine="streaming"))[column].unique(maintain_order=True)
     if not len(ids):
         raise DataError("no users", file=found.name)
     return _look_up(ids, factors.user_ids, column, found.name)
@@ -71,7 +72,7 @@ def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[Use
     columns = {**factors.provenance.columns, **config.columns}
     names = list(column_types(scan(found, header=config.header), found.name))
     columns = {role: column for role, column in columns.items() if column in names or role in config.columns}
-    frame, _ = read_rows(found, dataclasses.replace(config, columns={**columns, "timestamp": ""}))
+    frame, _ = read_rows(found, dataclasses.replace(config, columns=columns), ids_only=True)
     typed = found.format == "parquet"
     with table_errors(found.name):
         rows, user_ids = number_ids(frame["user"], typed=typed)
@@ -90,9 +91,9 @@ def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[Use
 
 def positions(wanted: Users, among: Users) -> NDArray[np.int64]:
     """Where each wanted user is among others: int64[n], -1 where it is not."""
-    table = pl.DataFrame({"id": among.ids, "at": pl.int_range(len(among.ids), eager=True)})
+    table = pl.DataFrame({"id": join_key(among.ids), "at": pl.int_range(len(among.ids), eager=True)})
     return (
-        pl.DataFrame({"id": wanted.ids})
+        pl.DataFrame({"id": join_key(wanted.ids)})
         .join(table, on="id", how="left", maintain_order="left")["at"]
         .fill_null(-1)
         .to_numpy()
@@ -101,6 +102,6 @@ def positions(wanted: Users, among: Users) -> NDArray[np.int64]:
 
 def _look_up(column: pl.Series, ids: Ids, what: str, name: str) -> Users:
     try:
-        return Users(as_id_type(column, to_series(ids, what).dtype, what), lookup_ids(column, ids, what))
+        return Users(*look_up(column, ids, what))
     except DataError as error:
         raise DataError(str(error), file=name) from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,6 +21,7 @@ from recli.io.requests import Users
 FORMATS = ("parquet", "csv", "ndjson")
 ROW_GROUP = 1 << 17
 REASONS = ("model", "popular")
+OWN_COLUMNS = ("rank", "score", "reason")
 
 
 class _StoppedError(Exception):
@@ -32,7 +35,8 @@ class ScoreTable:
 
     def __init__(self, users: Users, factors: Factors) -> None:
         names = factors.provenance.columns
-        self._user, self._item = names["user"], names["item"]
+        self._user = _free_name(names["user"], OWN_COLUMNS)
+        self._item = _free_name(names["item"], (*OWN_COLUMNS, self._user))
         self._users, self._items = users.ids, to_series(factors.item_ids, self._item)
         self.schema: dict[str, Any] = {
             self._user: self._users.dtype,
@@ -56,10 +60,18 @@ class ScoreTable:
         return pl.DataFrame(columns)
 
 
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """An input may well call its users' column `rank`; tables have each name once."""
+    while name in taken:
+        name += "_id"
+    return name
+
+
 def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format: str, file: BinaryIO) -> None:
     """Writes frames as they are produced, at most two waiting, to a binary file.
 
-    polars writes on a thread of its own, so that this one produces, and signals reach it.
+    polars writes on a thread of its own, so that this one produces, and signals reach it. Raises what frames raises,
+    and OSError where the file cannot be written.
     """
     waiting: queue.Queue[pl.DataFrame | None] = queue.Queue(2)
     stopped = threading.Event()
@@ -80,6 +92,8 @@ def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format:
                 table.sink_csv(file, maintain_order=True)
             else:
                 table.sink_ndjson(file, maintain_order=True)
+        except (pl.exceptions.ComputeError, OSError) as error:
+            failure.append(_as_os_error(error))
         except BaseException as error:
             failure.append(error)
 
@@ -106,3 +120,9 @@ def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format:
             writer.join(POLL)
     if failure:
         raise failure[0]
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """polars tells of a full disk in its own words, without errno."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))

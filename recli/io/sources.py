@@ -10,9 +10,11 @@ import os
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -60,27 +62,35 @@ class Source:
 
 @contextlib.contextmanager
 def source(inputs: Sequence[str], format: str | None = None) -> Iterator[Source]:
-    """The input arguments of a command as one source; what comes from stdin lives in a temporary file until the block
-    ends.
+    """The input arguments of a command as one source; what comes from stdin or a pipe lives in a temporary file until
+    the block ends.
 
     Raises MissingInputError (66) or DataError (65: empty, mixed formats).
     """
-    if STDIN not in inputs:
+    if not any(path == STDIN or _is_pipe(path) for path in inputs):
         yield _from_paths(inputs, format)
         return
     if len(inputs) > 1:
-        raise UsageError("- (stdin) cannot be combined with other inputs")
-    if sys.stdin.isatty():
+        raise UsageError("- (stdin) or a pipe cannot be combined with other inputs")
+    path = inputs[0]
+    name = "stdin" if path == STDIN else path
+    if path == STDIN and sys.stdin is None:
+        raise MissingInputError("it is closed", file=name)
+    if path == STDIN and sys.stdin.isatty():
         raise UsageError("stdin is a terminal: pipe data in, or give a file")
     with tempfile.NamedTemporaryFile(prefix="recli-stdin-") as spool:
         try:
-            shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
+            with contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else open(path, "rb") as stream:
+                shutil.copyfileobj(stream, spool, 1 << 20)
             spool.flush()
         except OSError as error:
-            raise StorageError(
-                f"copying it to {tempfile.gettempdir()} failed: {error.strerror}", file="stdin"
-            ) from error
-        yield Source("stdin", (spool.name,), format or _sniff(spool.name, "stdin"))
+            raise StorageError(f"copying it to {tempfile.gettempdir()} failed: {error.strerror}", file=name) from error
+        yield Source(name, (spool.name,), format or _by_suffix(path) or _sniff(spool.name, name))
+
+
+def _is_pipe(path: str) -> bool:
+    """To be read once only: a named pipe, or the shell's <(command)."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _from_paths(inputs: Sequence[str], format: str | None) -> Source:
@@ -103,7 +113,7 @@ def _expand(path: str) -> list[str]:
     every night.
     """
     if os.path.isdir(path):
-        parts = [entry.path for entry in os.scandir(path) if entry.is_file() and _by_suffix(entry.name)]
+        parts = [entry.path for entry in os.scandir(path) if entry.is_file() and _by_suffix(entry.name) in FORMATS[:3]]
         if not parts:
             raise MissingInputError("a folder without Parquet, CSV or NDJSON files", file=path)
         return sorted(parts)
@@ -133,11 +143,14 @@ def _one_format(files: Sequence[str], name: str) -> str:
 
 def _sniff(path: str, name: str) -> str:
     """A format from the first bytes."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    if head[:2] == b"\x1f\x8b":
-        with gzip.open(path) as unpacked:
-            head = unpacked.read(4096)
+    with table_errors(name):
+        with open(path, "rb") as file:
+            head = file.read(4096)
+        if head[:2] == b"\x1f\x8b":
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(4096)
+        elif head[:4] == b"\x28\xb5\x2f\xfd":
+            head = _first_line(path).encode()
     if not head:
         raise DataError("expected a table, found nothing", file=name)
     if head[:4] == b"PAR1":
@@ -149,7 +162,7 @@ def _sniff(path: str, name: str) -> str:
 
 def scan(found: Source, text_columns: Sequence[str] = (), *, header: bool = True) -> pl.LazyFrame:
     """The source as a LazyFrame. Columns of a text format that are named in text_columns keep their text; the types of
-    others are inferred.
+    others are inferred. Without a header, CSV columns are column_1, column_2, ...
 
     Raises MissingInputError, DataError.
     """
@@ -157,19 +170,31 @@ def scan(found: Source, text_columns: Sequence[str] = (), *, header: bool = True
         files = list(found.files)
         if found.format == "parquet":
             return pl.scan_parquet(files, glob=found.remote)
-        as_text = dict.fromkeys(text_columns, pl.String)
         if found.format == "ndjson":
+            # scan_ndjson takes no glob=False
+            files = files if found.remote else [glob.escape(path) for path in files]
+            as_text: dict[str, Any] = dict.fromkeys(text_columns, pl.String)
             return pl.scan_ndjson(files, schema_overrides=as_text, infer_schema_length=INFER_ROWS)
         if found.format == "csv":
-            return pl.scan_csv(
+            separator = _delimiter(found)
+            names = {} if header else _numbered_columns(found, separator)
+            theirs = {ours: name for name, ours in names.items()}
+            lazy = pl.scan_csv(
                 files,
                 has_header=header,
-                separator=_delimiter(found),
-                schema_overrides=as_text,
+                separator=separator,
+                schema_overrides={theirs.get(column, column): pl.String for column in text_columns},
                 infer_schema_length=INFER_ROWS,
                 glob=found.remote,
             )
+            return lazy.rename(names) if names else lazy
     raise DataError(f"expected a table ({', '.join(FORMATS[:3])}), found {found.format}", file=found.name)
+
+
+def _numbered_columns(found: Source, separator: str) -> dict[str, str]:
+    """polars' names of columns without a heading -> ours: polars 1 counts from 1, polars 2 from 0."""
+    lazy = pl.scan_csv(found.files[0], has_header=False, separator=separator, infer_schema=False, glob=found.remote)
+    return {name: f"column_{at}" for at, name in enumerate(column_types(lazy, found.name), 1)}
 
 
 def column_types(frame: pl.LazyFrame, name: str) -> dict[str, pl.DataType]:
@@ -180,10 +205,14 @@ def column_types(frame: pl.LazyFrame, name: str) -> dict[str, pl.DataType]:
 def first_line(found: Source) -> str:
     """The first line of a CSV file, compressed or not."""
     with table_errors(found.name):
-        lines = pl.scan_csv(
-            found.files[0], has_header=False, separator="\x01", quote_char=None, n_rows=1, infer_schema=False
-        )
-        line = lines.collect().item(0, 0)
+        return _first_line(found.files[0], found.remote)
+
+
+def _first_line(path: str, remote: bool = False) -> str:
+    lines = pl.scan_csv(
+        path, has_header=False, separator="\x01", quote_char=None, n_rows=1, infer_schema=False, glob=remote
+    )
+    line = lines.collect().item(0, 0)
     return "" if line is None else str(line)
 
 
@@ -201,7 +230,14 @@ def table_errors(name: str) -> Iterator[None]:
         raise MissingInputError("no such file", file=name) from error
     except pl.exceptions.NoDataError as error:
         raise DataError("expected a table, found an empty file", file=name) from error
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,  # what polars does with some damaged files
+        OSError,
+        EOFError,
+        UnicodeDecodeError,
+        zlib.error,
+    ) as error:
         reason = str(error).strip().split("\n")[0]
         if isinstance(error, OSError) and "://" in name:
             raise MissingInputError(f"cannot be read: {reason}", file=name) from error
