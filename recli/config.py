@@ -70,7 +70,7 @@ class ReadConfig(Config):
     format: str | None = None
 
 
-UNOBSERVED_SHARE = 10.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
+UNOBSERVED_SHARE = 8.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class FactorizeConfig(Config):
     solver: str = choice("ials", "ials", "pop")
     rank: int = number(64, 1, 16384)
     loss: str = choice("rendle", "rendle", "hu")
-    reg: float = number(0.004, 0, 1e6, above=True)
+    reg: float = number(0.01, 0, 1e6, above=True)
     nu: float = number(1.0, -1, 2)
     alpha: float | None = number(None, 0, 1e6)
     alpha0: float | None = number(None, 0, 1e6)

@@ -49,7 +49,7 @@ def factorize(
     ] = None,
     alpha0: Annotated[
         float | None,
-        o.option("--alpha0", help="ials: weight of unobserved pairs [default: 10 times the data's density]."),
+        o.option("--alpha0", help="ials: weight of unobserved pairs [default: 8 times the density of the data]."),
     ] = None,
     weight: Annotated[
         str | None, o.option("--weight", help="Column of confidence weights, instead of --alpha.")
