@@ -3,12 +3,15 @@
 Means over users with at least one truth item. With `hits` the truth items among a user's K, n the number of truth items
 (those that the model does not know included) and rank starting at 1:
 
-    recall          hits / n                              (as the LightGCN line of papers) recall_capped   hits / min(K,
-    n)                      (Liang et al. 2018, "Variational Autoencoders for Collaborative Filtering") ndcg
-    sum_hits 1/log2(rank + 1) / sum_{j <= min(K, n)} 1/log2(j + 1) map             sum_hits precision@rank / min(K, n)
-    hit_rate        1 if there is a hit mrr             1 / rank of the first hit, 0 without one coverage        share
-    of the catalogue that occurs in any list novelty         mean over recommended items of -log2(share of users that
-    have the item)   (Zhou et al. 2010, self-information)
+    recall         hits / n, as the LightGCN line of papers
+    recall_capped  hits / min(K, n), as Liang et al. 2018, "Variational Autoencoders for Collaborative Filtering"
+    ndcg           sum_hits 1/log2(rank + 1) / sum_{j <= min(K, n)} 1/log2(j + 1)
+    map            sum_hits precision@rank / min(K, n)
+    hit_rate       1 if there is a hit
+    mrr            1 / rank of the first hit, 0 without one
+    coverage       share of the catalogue that occurs in any list
+    novelty        mean over recommended items of -log2(share of users that have the item), self-information in Zhou
+                   et al. 2010; an item that nobody has counts as one user's
 """
 
 from __future__ import annotations
@@ -91,7 +94,7 @@ class RankingQuality:
         listed = items[items >= 0]
         self._covered[listed] = True
         self._listed += len(listed)
-        self._novelty += float(-np.log2(self.item_counts[listed] / self.model_users).sum())
+        self._novelty -= float(np.log2(np.maximum(self.item_counts[listed], 1) / self.model_users).sum())
         judged = np.flatnonzero(truth.sizes)
         self.users += len(judged)
         for name, values in per_user(items[judged], truth.rows(judged)).items():

@@ -5,14 +5,36 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from recli.errors import UsageError
+
+
+def say(text: str, log_format: str, level: str, event: str, fields: Mapping[str, Any] | None = None) -> None:
+    """One line on stderr. If it cannot be written (its reader has gone, the log's disk is full), work goes on."""
+    if log_format == "json":
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        record = {"ts": now, "level": level, "event": event, "message": text, **(fields or {})}
+        text = json.dumps(record)
+    else:
+        text = f"recli: error: {text}" if level == "error" else f"recli {event}: {text}"
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        abandon(sys.stderr)
+
+
+def abandon(stream: TextIO) -> None:
+    """What is left in the stream's buffer goes nowhere: it would fail again when the interpreter closes the stream."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @dataclass
@@ -40,21 +62,14 @@ class Console:
         self.stats.update(fields)
         if self.quiet or (detail and not self.verbose):
             return
-        if self.log_format == "json":
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            line = json.dumps(
-                {"ts": now, "level": "info", "event": self.command, "message": text, **fields}, ensure_ascii=False
-            )
-        else:
-            line = f"recli {self.command}: {text}"
-        print(line, file=sys.stderr, flush=True)
+        say(text, self.log_format, "info", self.command, fields)
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
         """A callback (done, text): a bar on a terminal, else a log line for about every tenth part."""
         if self.quiet:
             yield lambda done, text: None
-        elif self.log_format == "text" and sys.stderr.isatty():
+        elif self.log_format == "text" and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             with self._bar(what, total) as advance:
                 yield advance
         else:
@@ -79,8 +94,10 @@ class Console:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Terminal(stderr=True), transient=True)
-        with bar:
+        terminal = Terminal(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto")
+        text = TextColumn("{task.fields[text]}")
+        # results go to the real stdout, also while there is a bar
+        with Progress(*columns, text, console=terminal, transient=True, redirect_stdout=False) as bar:
             task = bar.add_task(what, total=total, text="")
             yield lambda done, text: bar.update(task, completed=done, text=text)
 
@@ -120,14 +137,12 @@ def size_text(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def print_table(title: str, rows: Mapping[str, str]) -> None:
-    """Names and values on stdout."""
-    from rich.console import Console as Terminal
-    from rich.table import Table
+def print_json(content: Mapping[str, Any]) -> None:
+    """One object on one line on stdout."""
+    print(json.dumps(content))
 
-    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Terminal(file=sys.stdout).print(table)
+
+def print_table(title: str, rows: Mapping[str, str]) -> None:
+    """Names and values on stdout, the same on a terminal and in a pipe."""
+    names, values = (max(map(len, column)) for column in (rows.keys(), rows.values()))
+    print(title, *(f"  {name:<{names}}  {value:>{values}}" for name, value in rows.items()), sep="\n")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recli.cli import options as o
-from recli.cli.console import Console, size_text
+from recli.cli.console import Console, print_json, size_text
 from recli.config import FactorizeConfig
 from recli.errors import BusyError, UsageError
 
@@ -20,23 +19,21 @@ D = FactorizeConfig()
 app = o.app(
     """Examples:
 
+\b
   recli factorize ratings.parquet --rank 100
-
-  recli factorize 'logs/2025-*.csv.gz' --columns user=uid,item=sku --where "event = 'buy'" -o model.npz
-
-  recli factorize ratings.csv --where "rating >= 4" --rank 256 --reg 0.002 --iterations 16
+  recli factorize ratings.csv --where "rating >= 4" --rank 256 --reg 0.002
+  recli factorize 'logs/2025-*.csv.gz' --columns user=uid,item=sku -o model.npz
+  recli factorize plays.parquet --weight minutes --loss hu --dry-run
 """
 )
 
 
-@app.command()
+@app.command(cls=o.Command)
 def factorize(
     ctx: typer.Context,
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help="Ratings tables: files, folders, globs, s3:// addresses, or - (stdin)."
-        ),
+        typer.Argument(metavar="INPUT", help="Ratings tables: files, folders, globs, s3:// addresses, or - (stdin)."),
     ],
     output: o.OutputPath = None,
     solver: Annotated[str, o.option("--solver", help="ials, or pop (the popularity baseline).")] = D.solver,
@@ -87,11 +84,13 @@ def factorize(
     console = Console.of("factorize", ctx.params)
     config = o.pick(FactorizeConfig, ctx.params, seen=not no_seen)
     reading = o.read_config(ctx.params)
+    limit = o.parse_size(memory_limit)
     workers = o.thread_count(threads)
     os.environ.setdefault("POLARS_MAX_THREADS", str(workers))  # read once, when polars is imported
+    o.check_paths(inputs, output, stats, json_)
     path = output or o.default_output(inputs, ".factors.npz")
-    if json_ and path == "-":
-        raise UsageError("--json and -o - both want stdout: write the model to a file")
+    if path.lower().endswith(o.TABLES):
+        raise UsageError(f"-o {path}: a model is an NPZ file: give it a name that ends in .npz")
     if alpha is not None and weight:
         raise UsageError("--alpha and --weight exclude each other")
 
@@ -100,7 +99,6 @@ def factorize(
     from recli.factorize import factorize as run
 
     device_name, reason = kernels.choose(device)
-    limit = o.parse_size(memory_limit)
     with io.output(path, inputs=tuple(inputs), no_clobber=no_clobber) as out, io.json_output(stats) as write_stats:
         with io.source(inputs, reading.format) as found:
             interactions, report = io.read_interactions(found, reading)
@@ -114,18 +112,24 @@ def factorize(
         if limit is not None and plan.bytes > limit:
             raise BusyError(
                 f"rank {config.rank} needs about {size_text(plan.bytes)}, --memory-limit is {memory_limit}: "
-                f"give --memory-limit {plan.bytes / 2**30:.1f}G or a smaller --rank"
+                f"give --memory-limit {o.limit_text(plan.bytes)} or a smaller --rank"
             )
         if dry_run:
+            work = f", rank {config.rank}, {config.iterations} iterations" if config.solver == "ials" else ""
             console.note(
-                f"plan: {config.solver}, rank {config.rank}, {config.iterations} iterations; "
-                f"about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, {size_text(plan.output_bytes)} to "
-                f"{path}; nothing written",
+                f"plan: {config.solver}{work}; about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, "
+                f"{size_text(plan.output_bytes)} to {path}; nothing written",
                 fields={"plan": plan._asdict()},
             )
+            if json_:
+                print_json({**console.finish(), "output": path, "config": config.semantic()})
             return
         total = config.iterations if config.solver == "ials" else 1
-        with kernels.load(device_name, workers) as backend, console.progress("iteration", total) as advance:
+        with (
+            o.about(found.name),
+            kernels.load(device_name, workers) as backend,
+            console.progress("iteration", total) as advance,
+        ):
 
             def on_progress(progress: Progress) -> None:
                 advance(progress.done, f"objective {progress.objective:.6g}")
@@ -145,13 +149,13 @@ def factorize(
         }
         console.stats.update(result)
         console.note(
-            f"wrote {path}: {report.users:,} users, {report.items:,} items, rank {factors.P.shape[1]}; "
+            f"wrote {o.shown(path)}: {report.users:,} users, {report.items:,} items, rank {factors.P.shape[1]}; "
             f"{console.seconds():.1f} s"
         )
         numbers = console.finish()
         write_stats(numbers)
         if json_:
-            typer.echo(json.dumps(numbers, ensure_ascii=False))
+            print_json(numbers)
 
 
 def _say_what_was_read(console: Console, report: ReadReport) -> None:

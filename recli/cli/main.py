@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Any
@@ -15,7 +16,9 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from recli import __version__
-from recli.cli.settings import default_map
+from recli.cli.console import abandon, say
+from recli.cli.options import Run, origin
+from recli.cli.settings import read_settings
 from recli.errors import RecliError
 
 COMMANDS = {
@@ -24,11 +27,13 @@ COMMANDS = {
 }
 EXAMPLES = """Examples:
 
+\b
   recli factorize ratings.parquet --rank 100
-
   recli score ratings.factors.npz -k 10 -o recs.parquet
-
   cat ratings.csv | recli factorize - -o - | recli score - -o - > recs.parquet
+
+Exit codes: 0 done, 1 bug, 2 usage, 65 bad data, 66 no input, 69 no device, 70 diverged, 73 cannot create the output,
+74 reading or writing failed, 75 try again, 130, 141 and 143 signals.
 """
 
 
@@ -75,7 +80,14 @@ def root(
     """Recommender systems that are cheap to run: raw ratings in, top-K lists out."""
     group = ctx.command
     assert isinstance(group, LazyGroup)
-    ctx.default_map = default_map(lambda: [(name, group.get_command(ctx, name)) for name in COMMANDS])
+    if ctx.obj.is_help:
+        return
+    defaults: dict[str, dict[str, Any]] = {name: {} for name in COMMANDS}
+    for command, parameter, value, file in read_settings(
+        lambda: [(name, group.get_command(ctx, name)) for name in COMMANDS]
+    ):
+        defaults[command][parameter], ctx.obj.settings[command, parameter] = value, file
+    ctx.default_map = defaults
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,30 +96,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _terminate)
+    if sys.stderr is None:  # closed (2>&-): print would take stdout, where results go
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    run = Run(is_help=not {"-h", "--help"}.isdisjoint(arguments))
     try:
-        code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
+        code = app(arguments, standalone_mode=False, prog_name="recli", obj=run)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except TyperException as error:
-        return _fail(f"{error.format_message()}{'' if arguments else ' See recli --help.'}", error.exit_code)
-    except RecliError as error:
-        if "--debug" in arguments:
-            raise
-        return _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except BrokenPipeError:
-        # what is left in the buffer must not fail again when the interpreter closes stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except MemoryError:
-        return _fail("out of memory: use a smaller --rank, or a larger machine", 75)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        abandon(sys.stdout)
+        return 141
     except Exception as error:
-        if "--debug" in arguments:
-            raise
-        return _fail(f"internal error ({type(error).__name__}: {error}): this is a bug; --debug shows where", 1)
+        if run.debug:
+            traceback.print_exc()
+        if isinstance(error, OSError) and sys.stdout is not None:
+            abandon(sys.stdout)
+        message, code = _explain(error)
+        say(" ".join(message.split()), run.log_format, "error", run.command, {"exit_code": code})
+        return code
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -115,6 +126,29 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"recli: error: {' '.join(message.split())}", file=sys.stderr)
-    return code
+def _explain(error: Exception) -> tuple[str, int]:
+    """The line on stderr and the exit code."""
+    if isinstance(error, RecliError):
+        return str(error), error.exit_code
+    if isinstance(error, TyperException):
+        return _usage(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "out of memory: use a smaller --rank or --memory-limit, or a larger machine", 75
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}reading or writing failed: {error.strerror or error}", 74
+    return f"internal error ({type(error).__name__}: {error}): this is a bug; --debug shows where", 1
+
+
+def _usage(error: TyperException) -> str:
+    """Typer's message, with the flag first, what was found, and where it comes from."""
+    ctx, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    message = error.format_message().rstrip(".")
+    if isinstance(error, typer.BadParameter) and error.__cause__ and ctx and parameter:
+        details: Any = getattr(error.__cause__, "errors", list)()
+        found = "".join(f" {detail['input']}" for detail in details[:1])
+        expected = error.message[:1].lower() + error.message[1:]
+        return f"{max(parameter.opts, key=len)}{found}: {expected}{origin(ctx, parameter.name)}"
+    if ctx and isinstance(ctx.command, LazyGroup):
+        message += f"; the commands are {', '.join(COMMANDS)}"
+    return f"{message} (see {ctx.command_path} --help)" if ctx else message

@@ -1,22 +1,71 @@
-"""Flags that commands share: one type each, so that a name means the same everywhere. Every flag is also a RECLI_*
-variable.
+"""What commands share: their class, and their flags, one type each, so that a name means the same everywhere. Every
+flag is also a RECLI_* variable, but for -o and -n, which belong to one run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from recli.config import Config, ReadConfig
-from recli.errors import UsageError
+from recli.errors import DataError, OutputError, UsageError
 
 C = TypeVar("C", bound=Config)
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+TABLES = (".parquet", ".pq", ".csv", ".tsv", ".tab", ".ndjson", ".jsonl", ".txt", ".dat")
+EPILOG = """
+Flags can also be keys in recli.toml (threads = 4) or variables (RECLI_THREADS=4); the command line wins.
+"""
+
+
+@dataclass
+class Run:
+    """The contexts' `obj`: what `main` and the commands tell each other, for errors above all.
+
+    is_help: then settings files do not matter. settings: (command, parameter) -> the settings file with its value.
+    """
+
+    is_help: bool = False
+    command: str = "recli"
+    debug: bool = False
+    log_format: str = "text"
+    settings: dict[tuple[str, str], Path] = field(default_factory=dict)
+
+
+class Command(TyperCommand):
+    """A command whose errors say where a bad setting comes from."""
+
+    def invoke(self, ctx: Any) -> Any:
+        run: Run = ctx.obj
+        run.command, run.debug, run.log_format = ctx.info_name, ctx.params["debug"], ctx.params["log_format"]
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            flag = re.search(r"(?:^|: )(--?[a-z0-9-]+) ", str(error))
+            names = [parameter.name for parameter in self.params if flag and flag[1] in parameter.opts]
+            raise UsageError(str(error) + "".join(origin(ctx, name) for name in names)) from error
+        except BrokenPipeError as error:
+            raise typer.Exit(141) from error  # typer would make it 1
+
+
+def origin(ctx: Any, name: str) -> str:
+    """Where the value of a parameter comes from, if not from the command line."""
+    source = ctx.get_parameter_source(name)
+    if source is not None and source.name == "ENVIRONMENT":
+        return f" (from RECLI_{name.strip('_').upper()})"
+    if source is not None and source.name == "DEFAULT_MAP":
+        return f" (from {ctx.obj.settings[ctx.info_name, name]})"
+    return ""
 
 
 def option(*flags: str, help: str, **more: Any) -> Any:
@@ -27,7 +76,7 @@ def option(*flags: str, help: str, **more: Any) -> Any:
 def app(epilog: str) -> typer.Typer:
     """The Typer application of one command."""
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings, epilog=epilog)
+    return typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings, epilog=epilog + EPILOG)
 
 
 OutputPath = Annotated[
@@ -98,6 +147,40 @@ def parse_format(text: str | None) -> str | None:
     return text
 
 
+def check_paths(inputs: Sequence[str | None], output: str | None, stats: str | None, json_: bool) -> None:
+    """Refuses an empty name, and outputs that collide with each other or with an input."""
+    if "" in (*inputs, output, stats):
+        raise UsageError("a file name is empty (is a shell variable not set?)")
+    flags = {"--json": json_, "-o -": output == "-", "--stats -": stats == "-"}
+    to_stdout = [flag for flag, used in flags.items() if used]
+    if len(to_stdout) > 1:
+        raise UsageError(f"{' and '.join(to_stdout)} cannot share stdout: write one of them to a file")
+    if stats and any(path and os.path.exists(path) and _same_file(path, stats) for path in inputs):
+        raise OutputError("--stats would replace an input: give another name", file=stats)
+
+
+def _same_file(path: str, other: str) -> bool:
+    return os.path.exists(other) and os.path.samefile(path, other)
+
+
+@contextlib.contextmanager
+def about(file: str) -> Iterator[None]:
+    """Steps know no files: this names the one that their DataErrors are about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error), file=file) from error
+
+
+def shown(path: str | None) -> str:
+    return "stdout" if path == "-" else str(path)
+
+
+def limit_text(count: float) -> str:
+    """Bytes for --memory-limit, rounded up, so that the advice is good."""
+    return f"{math.ceil(count / 2**30 * 10) / 10:.1f}G"
+
+
 def parse_size(text: str | None) -> int | None:
     """Bytes from 4G, 500M, 2.5GiB (powers of 1024)."""
     if text is None:
@@ -119,23 +202,11 @@ def default_output(inputs: list[str], ending: str) -> str:
     """`<input stem><ending>` in the working folder; data.csv.gz, data.factors.npz and a folder data/ have the stem
     data.
     """
-    if inputs[0] == "-":
-        raise UsageError("reading from stdin: say where to write with -o FILE (or -o - for stdout)")
-    name = os.path.basename(inputs[0].rstrip("/"))
-    for suffix in (
-        ".gz",
-        ".zst",
-        ".npz",
-        ".factors",
-        ".parquet",
-        ".pq",
-        ".csv",
-        ".tsv",
-        ".ndjson",
-        ".jsonl",
-        ".txt",
-        ".dat",
-    ):
+    first = inputs[0]
+    if first == "-" or (os.path.exists(first) and not os.path.isfile(first) and not os.path.isdir(first)):
+        raise UsageError("the input is a pipe, without a name: say where to write with -o FILE (or -o - for stdout)")
+    name = os.path.basename(first.rstrip("/"))
+    for suffix in (".gz", ".zst", ".npz", ".factors", *TABLES):
         name = name.removesuffix(suffix)
     name = re.sub(r"[*?\[\]]+", "", name).strip("-_. ") or "recli"
     return f"{name}{ending}"

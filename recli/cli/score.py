@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recli.cli import options as o
-from recli.cli.console import Console, print_table
+from recli.cli.console import Console, print_json, print_table
 from recli.config import ScoreConfig
 from recli.errors import UsageError
 
@@ -24,16 +23,16 @@ SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "
 app = o.app(
     """Examples:
 
+\b
   recli score ratings.factors.npz -k 10 -o recs.parquet
-
   recli score ratings.factors.npz --users todays_users.csv -o recs.csv
-
   recli score ratings.factors.npz --truth test.parquet -k 20
+  recli factorize ratings.csv -o - | recli score - -o - --output-format ndjson
 """
 )
 
 
-@app.command()
+@app.command(cls=o.Command)
 def score(
     ctx: typer.Context,
     factors: Annotated[str, typer.Argument(metavar="FACTORS", help="A model that factorize wrote, or - (stdin).")],
@@ -76,14 +75,16 @@ def score(
     console = Console.of("score", ctx.params)
     config = o.pick(ScoreConfig, ctx.params)
     reading = o.read_config(ctx.params, where=truth_where)
+    limit = o.parse_size(memory_limit)
     workers = o.thread_count(threads)
     os.environ.setdefault("POLARS_MAX_THREADS", str(workers))  # read once, when polars is imported
+    o.check_paths((factors, users, truth), output, stats, json_)
     path = output or (None if truth else o.default_output([factors], ".recs.parquet"))
     format = _format(path, output_format)
     if [factors, users, truth].count("-") > 1:
         raise UsageError("only one of FACTORS, --users and --truth can be - (stdin)")
-    if json_ and path == "-":
-        raise UsageError("--json and -o - both want stdout: write the lists to a file")
+    if truth_where is not None and truth is None:
+        raise UsageError(f"--truth-where {truth_where!r}: there is no --truth for it to filter")
 
     from recli import io, kernels  # heavy: numpy, scipy and polars
     from recli.artifacts import Factors
@@ -91,7 +92,6 @@ def score(
     from recli.score import block_users, recommend
 
     device_name, reason = kernels.choose(device)
-    limit = o.parse_size(memory_limit)
     inputs = tuple(given for given in (factors, users, truth) if given)
     with contextlib.ExitStack() as stack:
         out = (
@@ -100,7 +100,8 @@ def score(
             else None
         )
         write_stats = stack.enter_context(io.json_output(stats))
-        model = io.read_artifact(stack.enter_context(io.source([factors])), Factors)
+        found = stack.enter_context(io.source([factors]))
+        model = io.read_artifact(found, Factors)
         truth_users, held_out = (
             io.read_truth(stack.enter_context(io.source([truth])), model, reading) if truth else (None, None)
         )
@@ -113,21 +114,23 @@ def score(
             fields={"device": device_name, "threads": workers},
         )
         size = block_users(model, config, limit)
+        with o.about(found.name):
+            lists = recommend(model, wanted.nums, config, stack.enter_context(kernels.load(device_name, workers)), size)
         if dry_run:
             console.note(
                 f"plan: {len(wanted.nums):,} lists of {k} to {path or 'nowhere (quality only)'}, "
                 f"{size:,} users at a time; nothing written"
             )
+            if json_:
+                print_json({**console.finish(), "output": path, "block_users": size, "config": config.semantic()})
             return
-        backend = stack.enter_context(kernels.load(device_name, workers))
         quality = RankingQuality(k, model.item_counts, len(model.user_ids)) if held_out else None
         at = io.positions(wanted, truth_users) if truth_users else None
-        advance = stack.enter_context(console.progress("users", len(wanted.nums)))
         short = 0
 
-        def blocks() -> Iterator[Scores]:
+        def blocks(advance: Callable[[int, str], None]) -> Iterator[Scores]:
             nonlocal short
-            for block in recommend(model, wanted.nums, config, backend, size):
+            for block in lists:
                 end = block.start + len(block.items)
                 short += int((block.items[:, -1] < 0).sum())
                 if quality and held_out and at is not None:
@@ -135,22 +138,27 @@ def score(
                 yield block
                 advance(end, "")
 
+        with console.progress("users", len(wanted.nums)) as advance:
+            if out:
+                table = io.ScoreTable(wanted, model)
+                out.write(lambda file: io.write_scores(map(table.frame, blocks(advance)), table.schema, format, file))
+            else:
+                for _ in blocks(advance):
+                    pass
         if out:
-            table = io.ScoreTable(wanted, model)
-            out.write(lambda file: io.write_scores(map(table.frame, blocks()), table.schema, format, file))
             console.note(
-                f"wrote {path}: {len(wanted.nums):,} lists; {console.seconds():.1f} s", fields={"output": path}
+                f"wrote {o.shown(path)}: {len(wanted.nums):,} lists; {console.seconds():.1f} s", fields={"output": path}
             )
-        else:
-            for _ in blocks():
-                pass
         if short:
-            console.note(f"{short:,} users have fewer than {k} items left", fields={"short_lists": short})
+            console.note(
+                f"{short:,} lists are shorter than {k}: nothing else is left to recommend",
+                fields={"short_lists": short},
+            )
         metrics = quality.result() if quality else {}
         result = {**console.finish(), "k": k, **({"judged_users": quality.users} if quality else {}), **metrics}
         write_stats(result)
         if json_:
-            typer.echo(json.dumps(result, ensure_ascii=False))
+            print_json(result)
         elif quality and path != "-":
             rows = {name: f"{value:.4f}" for name, value in metrics.items()}
             print_table(f"{quality.users:,} users with held-out items", rows)
@@ -172,7 +180,7 @@ def _format(path: str | None, asked: str | None) -> str:
 
 def _say_what_was_read(console: Console, model: Factors, wanted: Users) -> None:
     unknown = int((wanted.nums < 0).sum())
-    fallback = f"; {unknown:,} users are not in the model and get the most popular items" if unknown else ""
+    fallback = f"; users that are not in the model get the most popular items: {unknown:,}" if unknown else ""
     counts = {"users": len(wanted.nums), "unknown_users": unknown, "items": len(model.item_ids)}
     console.note(
         f"{len(wanted.nums):,} users, {len(model.item_ids):,} items, rank {model.P.shape[1]}{fallback}", fields=counts

@@ -3,62 +3,83 @@
     threads = 2            # for every command that has the flag
     [factorize]            # for one
     rank = 128
+    no-seen = true
 
 The user file is recli/recli.toml below $XDG_CONFIG_HOME (~/.config). Keys are flags without dashes in front; an unknown
-one is an error.
+one is an error, as is a value of another type than the flag's.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from recli.errors import UsageError
 
 NAME = "recli.toml"
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
 
 
-def default_map(commands: Callable[[], Iterable[tuple[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Command -> flag -> value from the settings files, later files over earlier ones, sections over what is above
-    them.
+class Flag(NamedTuple):
+    parameter: str  # the function's: --json is json_
+    kind: type
+
+
+class Setting(NamedTuple):
+    command: str
+    parameter: str
+    value: Any
+    file: Path
+
+
+def read_settings(commands: Callable[[], Iterable[tuple[str, Any]]]) -> Iterator[Setting]:
+    """What the settings files say, in the order in which later ones win: the user's before the folder's, and sections
+    after what is above them.
 
     commands: () -> (name, typer command) pairs; not called where there is no settings file. Raises UsageError.
     """
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "recli" / NAME
-    files = [path for path in (user, Path(NAME)) if path.is_file()]
-    if not files:
-        return {}
-    flags = {name: {parameter.name for parameter in command.params} for name, command in commands()}
-    merged: dict[str, dict[str, Any]] = {name: {} for name in flags}
+    user = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    files = [path for path in (Path(user, "recli", NAME), Path(NAME)) if os.path.isfile(path)]
+    flags = {name: _flags(command) for name, command in commands()} if files else {}
     for path in files:
         try:
             table = tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"not a TOML file: {error}", file=path) from error
+        except OSError as error:
+            raise UsageError(f"cannot be read: {error.strerror}", file=path) from error
         sections = {key: value for key, value in table.items() if isinstance(value, dict)}
-        shared = {key: value for key, value in table.items() if key not in sections}
-        _take(merged, flags, list(flags), shared, path)
+        yield from _take({key: value for key, value in table.items() if key not in sections}, flags, list(flags), path)
         for command, section in sections.items():
             if command not in flags:
                 raise UsageError(f"unknown section [{command}]; the commands are {', '.join(flags)}", file=path)
-            _take(merged, flags, [command], section, path)
-    return merged
+            yield from _take(section, flags, [command], path)
+
+
+def _flags(command: Any) -> dict[str, Flag]:
+    """Long flag without dashes -> parameter, and the type of its values: bool, int, float or str."""
+    hints = get_type_hints(command.callback)
+    found = {}
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and parameter.name in hints:  # not --help
+            kinds = get_args(hints[parameter.name]) or (hints[parameter.name],)
+            found[max(parameter.opts, key=len).lstrip("-")] = Flag(parameter.name, kinds[0])
+    return found
 
 
 def _take(
-    merged: dict[str, dict[str, Any]],
-    flags: dict[str, set[str]],
-    commands: list[str],
-    table: dict[str, Any],
-    path: Path,
-) -> None:
+    table: Mapping[str, Any], flags: Mapping[str, Mapping[str, Flag]], commands: Sequence[str], path: Path
+) -> Iterator[Setting]:
     for key, value in table.items():
-        name = key.replace("-", "_")
+        name = key.replace("_", "-")
         having = [command for command in commands if name in flags[command]]
         if not having:
             raise UsageError(f"unknown setting {key!r} for {', '.join(commands)}", file=path)
         for command in having:
-            merged[command][name] = value
+            parameter, kind = flags[command][name]
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise UsageError(f"{key}: expected {KINDS[kind]}, found {value!r}", file=path)
+            yield Setting(command, parameter, value, path)

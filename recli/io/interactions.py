@@ -12,7 +12,7 @@ import polars as pl
 from recli.artifacts import Interactions, Provenance
 from recli.config import ReadConfig
 from recli.errors import DataError, UsageError
-from recli.ids import Csr, Ids, to_csr
+from recli.ids import to_csr
 from recli.io.background import in_background
 from recli.io.id_columns import id_expression, is_id_type, number_ids
 from recli.io.npz import read_artifact
@@ -94,13 +94,20 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
         return interactions, ReadReport(rows=pairs, users=users, items=items, pairs=pairs)
     frame, report = read_rows(found, config)
     roles = report.columns
-    with table_errors(found.name):
-        matrix, user_ids, item_ids, report.repeated = _index(frame, found.format == "parquet", config.duplicates)
-        if report.repeated and "timestamp" in frame.columns:  # rows without one count as the oldest
-            _check_times(frame["timestamp"], roles["timestamp"], found.name)
-            frame = frame.sort("timestamp", maintain_order=True)
-            matrix, user_ids, item_ids, _ = _index(frame, found.format == "parquet", config.duplicates)
-    del frame
+    typed = found.format == "parquet"
+    with table_errors(found.name), np.errstate(over="ignore"):  # of sums; looked for below
+        user_num, user_ids = number_ids(frame["user"], typed=typed)
+        item_num, item_ids = number_ids(frame["item"], typed=typed)
+        values = frame["value"].to_numpy() if "value" in frame.columns else np.ones(len(frame), np.float32)
+        times = frame["timestamp"] if "timestamp" in frame.columns else None
+        del frame
+        size = len(user_ids), len(item_ids)
+        matrix, report.repeated = to_csr(user_num, item_num, values, *size, config.duplicates)
+        if report.repeated and times is not None:
+            _check_times(times, roles["timestamp"], found.name)
+            # rows without a time count as the oldest
+            order = times.to_frame().select(pl.arg_sort_by("timestamp", maintain_order=True)).to_series().to_numpy()
+            matrix, _ = to_csr(user_num[order], item_num[order], values[order], *size, config.duplicates)
     if report.repeated and config.duplicates == "error":
         raise DataError(
             f"{report.repeated} rows repeat a user and item: choose with --duplicates what they mean", file=found.name
@@ -115,14 +122,6 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
     return interactions, report
 
 
-def _index(frame: pl.DataFrame, typed: bool, duplicates: str) -> tuple[Csr, Ids, Ids, int]:
-    user_num, user_ids = number_ids(frame["user"], typed=typed)
-    item_num, item_ids = number_ids(frame["item"], typed=typed)
-    values = frame["value"].to_numpy() if "value" in frame.columns else np.ones(len(frame), np.float32)
-    matrix, repeated = to_csr(user_num, item_num, values, len(user_ids), len(item_ids), duplicates)
-    return matrix, user_ids, item_ids, repeated
-
-
 def read_rows(found: Source, config: ReadConfig, *, ids_only: bool = False) -> tuple[pl.DataFrame, ReadReport]:
     """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and unless ids_only value
     float32, timestamp if there.
@@ -132,9 +131,13 @@ def read_rows(found: Source, config: ReadConfig, *, ids_only: bool = False) -> t
     value = config.weight or roles.get("rating")
     if config.weight and config.weight not in names:
         raise DataError(f"no column {config.weight!r} (--weight); found {', '.join(names)}", file=found.name)
+    if value in (roles["user"], roles["item"]):
+        raise DataError(f"expected ids and ratings in different columns, found both in {value!r}", file=found.name)
     text = [column for column in (roles["user"], roles["item"], value) if column]
     lazy = scan(found, text, header=config.header)
     types = column_types(lazy, found.name)
+    if found.format == "csv":
+        lazy = lazy.filter(~pl.all_horizontal(pl.col(column).is_null() for column in text))  # blank lines
     for role in ("user", "item"):
         if not is_id_type(types[roles[role]]):
             raise DataError(
@@ -185,7 +188,8 @@ def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
     if isinstance(dtype, pl.String):
         return pl.col(column).alias("timestamp")  # ISO 8601 text sorts as time does
     if dtype.is_numeric() or dtype.is_temporal():
-        return pl.col(column).to_physical().alias("timestamp")
+        time = pl.col(column).to_physical()
+        return (time.fill_nan(None) if dtype.is_float() else time).alias("timestamp")  # NaN would be the newest
     raise DataError(
         f"column {column!r}: expected timestamps, found {dtype}; leave it out with --columns timestamp=", file=name
     )

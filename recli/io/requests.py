@@ -36,10 +36,10 @@ def everyone(factors: Factors) -> Users:
 
 def read_users(found: Source, factors: Factors, config: ReadConfig) -> Users:
     """A table with a user column, or a plain list of ids, one a line. Ids that occur again count once."""
-    columns, header, plain = config.columns, config.header, False
+    columns, header = config.columns, config.header
     if found.format == "csv" and "user" not in columns:
         names = list(column_types(scan(found, header=header), found.name))
-        if plain := len(names) == 1:
+        if len(names) == 1:
             header = header and _is_heading(first_line(found), factors)
             columns = {"user": names[0] if header else "column_1"}
     names = list(column_types(scan(found, header=header), found.name))
@@ -47,11 +47,11 @@ def read_users(found: Source, factors: Factors, config: ReadConfig) -> Users:
     if "user" not in columns and model_name in names:
         columns = {**columns, "user": model_name}
     column = find_columns(names, dataclasses.replace(config, columns=columns), found.name, roles=("user",))[0]["user"]
-    lazy = scan(found, [column], header=header).select(column)
-    if plain:
-        lazy = lazy.drop_nulls()  # blank lines
+    lazy = scan(found, [column], header=header)
+    if found.format == "csv":
+        lazy = lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     with table_errors(found.name):
-        ids = in_background(lambda: lazy.collect(engine="streaming"))[column].unique(maintain_order=True)
+        ids = in_background(lambda: lazy.select(column).collect(engine="streaming"))[column].unique(maintain_order=True)
     if not len(ids):
         raise DataError("no users", file=found.name)
     return _look_up(ids, factors.user_ids, column, found.name)

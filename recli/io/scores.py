@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
 import queue
-import re
 import threading
 from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
@@ -26,6 +25,23 @@ OWN_COLUMNS = ("rank", "score", "reason")
 
 class _StoppedError(Exception):
     """Ends the writer thread when the producer has failed."""
+
+
+class _Watched(io.RawIOBase):
+    """A file that keeps its first error: polars goes on reading to the end before it tells, in words of its own."""
+
+    def __init__(self, file: BinaryIO, failure: list[BaseException]) -> None:
+        self._file, self._failure = file, failure
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except BaseException as error:
+            self._failure.append(error)
+            raise
 
 
 class ScoreTable:
@@ -71,7 +87,7 @@ def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format:
     """Writes frames as they are produced, at most two waiting, to a binary file.
 
     polars writes on a thread of its own, so that this one produces, and signals reach it. Raises what frames raises,
-    and OSError where the file cannot be written.
+    and what the file raises, without producing much more.
     """
     waiting: queue.Queue[pl.DataFrame | None] = queue.Queue(2)
     stopped = threading.Event()
@@ -85,15 +101,14 @@ def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format:
 
     def write() -> None:
         table = register_io_source(pull, schema=schema)
+        watched: Any = _Watched(file, failure)
         try:
             if format == "parquet":
-                table.sink_parquet(file, row_group_size=ROW_GROUP, maintain_order=True)
+                table.sink_parquet(watched, row_group_size=ROW_GROUP, maintain_order=True)
             elif format == "csv":
-                table.sink_csv(file, maintain_order=True)
+                table.sink_csv(watched, maintain_order=True)
             else:
-                table.sink_ndjson(file, maintain_order=True)
-        except (pl.exceptions.ComputeError, OSError) as error:
-            failure.append(_as_os_error(error))
+                table.sink_ndjson(watched, maintain_order=True)
         except BaseException as error:
             failure.append(error)
 
@@ -120,9 +135,3 @@ def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format:
             writer.join(POLL)
     if failure:
         raise failure[0]
-
-
-def _as_os_error(error: Exception) -> OSError:
-    """polars tells of a full disk in its own words, without errno."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))

@@ -16,8 +16,8 @@ def choose(device: str) -> tuple[str, str]:
     """The backend that --device stands for, and why. Raises DeviceError (69) where a GPU is asked for and cannot be
     used.
     """
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "gpu", "reference") or (number and (kind != "gpu" or not number.isdecimal())):
+    kind, colon, number = device.partition(":")
+    if kind not in ("auto", "cpu", "gpu", "reference") or (colon and (kind != "gpu" or not number.isdecimal())):
         raise UsageError(f"--device {device}: expected one of {DEVICES}")
     if kind in ("cpu", "reference"):
         return kind, "as asked"
@@ -37,6 +37,8 @@ def load(device: str, threads: int) -> Iterator[Kernels]:
 
         yield ReferenceKernels()
         return
+    if device != "cpu":
+        raise ValueError(f"no backend {device!r}: expected a name that choose returned")
     from recli.kernels.cpu import CpuKernels
 
     with threadpool_limits(threads), CpuKernels(threads) as kernels:

@@ -82,7 +82,8 @@ class Kernels(Protocol):
         relaxation: omega in x + omega (x* - x), 0 < omega < 2: the row's problem is quadratic and x* minimises it over
         the steps' subspace, so any such omega lowers the objective. A row without entries becomes zero. Both tables may
         come back multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its
-        largest entry after enough steps. The same bits for any number of threads.
+        largest entry after enough steps. The same bits for any number of threads. Where numbers overflow, the terms
+        returned are not all finite; there is no exception and no warning.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,7 +32,8 @@ def block_users(factors: Factors, config: ScoreConfig, limit: int | None) -> int
     fixed = BASE_BYTES + factors.P.nbytes + 3 * item_bytes * len(factors.Q)
     one_user = ROW_BYTES * config.k + 2 * item_bytes
     if fixed + one_user > limit:
-        raise BusyError(f"scoring needs at least {(fixed + one_user) / 2**30:.2f}G: give a larger --memory-limit")
+        enough = math.ceil((fixed + one_user) / 2**30 * 100) / 100  # rounded up, so that what is said will do
+        raise BusyError(f"scoring needs at least {enough:.2f}G: give a larger --memory-limit")
     return int(min(size, (limit - fixed) // one_user))
 
 
@@ -98,5 +100,5 @@ def _check_range(factors: Factors, items: NDArray[np.float32]) -> None:
     longest_item = float(np.sqrt(np.einsum("ir,ir->i", items, items, dtype=np.float64).max(initial=0)))
     longest_user = float(np.sqrt(np.einsum("ur,ur->u", factors.P, factors.P, dtype=np.float64).max(initial=0)))
     level = float(np.abs(factors.b_u).max(initial=0)) + abs(float(factors.b)) + 1
-    if (longest_user + level) * longest_item > np.finfo(np.float32).max / 4:
+    if (longest_user + level) * longest_item > float(np.finfo(np.float32).max) / 4:
         raise DataError("the model's scores overflow float32: factorize with a larger --reg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -15,18 +16,27 @@ def _cache_folder() -> str | None:
 
     The cache holds code that will be run, so a folder that somebody else could have made is refused.
     """
-    package, home = Path(__file__).parent, Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
-    if os.access(package, os.W_OK) or os.access(nearest, os.W_OK):
+    if os.access(Path(__file__).parent, os.W_OK) or _may_make(os.environ.get("XDG_CACHE_HOME") or "~/.cache"):
         return None
-    folder = Path(tempfile.gettempdir()) / f"recli-numba-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    hint = "expected a folder of yours alone, for compiled code; set NUMBA_CACHE_DIR to another"
+    try:
+        folder = Path(tempfile.gettempdir()) / f"recli-numba-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(hint, file=error.filename) from error
     status = folder.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or folder.is_symlink():
-        raise StorageError(
-            "expected a folder of yours alone, for compiled code; set NUMBA_CACHE_DIR to another", file=folder
-        )
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise StorageError(hint, file=folder)
     return str(folder)
+
+
+def _may_make(path: str) -> bool:
+    """Can the folder be written to, or be made?"""
+    try:
+        folder = Path(path).expanduser()
+    except RuntimeError:  # a user without a home
+        return False
+    return os.access(next(at for at in (folder, *folder.parents) if at.exists()), os.W_OK)
 
 
 if "NUMBA_CACHE_DIR" not in os.environ and (_folder := _cache_folder()):

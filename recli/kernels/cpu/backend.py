@@ -98,7 +98,10 @@ class CpuKernels:
     ) -> SweepStats:
         with self._blas.limit(limits=1):
             rank, width = fixed.rank, fixed.rows.shape[1]
-            values, vectors = np.linalg.eigh(self._gram(fixed.rows)[:rank, :rank])
+            gram = self._gram(fixed.rows)[:rank, :rank]
+            if not np.isfinite(gram).all():
+                return SweepStats(np.nan, np.nan, np.nan)
+            values, vectors = np.linalg.eigh(gram)
             basis = np.zeros((width, width), np.float32)  # the zero columns stay where they are, behind the others
             basis[:rank, :rank] = vectors
             gram_diagonal = np.zeros(width, np.float32)
@@ -201,12 +204,13 @@ class CpuKernels:
         results: dict[int, Result] = {}
 
         def worker() -> None:
-            while not stop.is_set():
-                with lock:
-                    task = next(numbered, None)
-                if task is None:
-                    return
-                results[task[0]] = work(task[1])
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows shows in the results
+                while not stop.is_set():
+                    with lock:
+                        task = next(numbered, None)
+                    if task is None:
+                        return
+                    results[task[0]] = work(task[1])
 
         futures = [self._pool.submit(worker) for _ in range(self._threads)]
         try:

@@ -15,9 +15,12 @@ import numpy as np
 from recli.kernels.cpu.simd import axpy4, dot4, gather_dot4
 
 F = np.float32
+CONVERGED = F(1e-30)  # of a residual squared, in the objective's unit: squares are still exact enough above it
+# All of fastmath but the promise that there is neither NaN nor infinity: an overflow must show in the result.
+FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
 
-@nb.njit(fastmath=True, nogil=True, error_model="numpy", cache=True)
+@nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
 def solve_rows(
     indptr: Any,
     indices: Any,
@@ -52,9 +55,6 @@ def solve_rows(
         start = indptr[u]
         n = indptr[u + 1] - start
         x = X[u]
-        if n == 0:
-            x[:] = 0
-            continue
         x_at = np.uint64(x.ctypes.data)
         keep = n <= cap
         norm, quadratic = F(0), F(0)
@@ -66,6 +66,9 @@ def solve_rows(
             quadratic += x[k] * gram_diagonal[k] * x[k]
         before += np.float64(regularization[u] * norm)
         data += np.float64(quadratic)
+        if n == 0:
+            x[:] = 0
+            continue
         # The residual b - A x, four entries a time. A last group of fewer than four repeats its last row with
         # coefficient zero.
         for j in range(0, n, 4):
@@ -101,7 +104,7 @@ def solve_rows(
             p[k] = residual[k] * inverse[k]
             rz += residual[k] * p[k]
         for _ in range(steps):
-            if rz < F(1e-20):
+            if rz < CONVERGED:
                 break
             for k in range(rank):
                 q[k] = diagonal[k] * p[k]

@@ -58,6 +58,12 @@ def contains(items: Any, low: Any, high: Any, item: Any) -> Any:
 
 
 @nb.njit(nogil=True, error_model="numpy", cache=True)
+def limit_of(worst: Any, margin: Any) -> Any:
+    """worst - margin in float32, rounded down: never above what float64 gives."""
+    return np.nextafter(F(worst - margin), F(-np.inf))
+
+
+@nb.njit(nogil=True, error_model="numpy", cache=True)
 def scan_tile(
     tile: Any,
     users: Any,
@@ -88,7 +94,7 @@ def scan_tile(
         row_at = np.uint64(row.ctypes.data)
         user_at = np.uint64(users[u].ctypes.data)
         worst = score_of(heap[0]) if heap[0] != EMPTY else F(-np.inf)
-        limit = F(worst - margin[a])
+        limit = limit_of(worst, margin[a])
         for j0 in range(0, len(row), 16):
             if max16(row_at + np.uint64(4 * j0)) < limit:
                 continue
@@ -103,8 +109,7 @@ def scan_tile(
                     replace_smallest(heap, key)
                     if heap[0] != EMPTY:
                         worst = score_of(heap[0])
-                        # rounded down, so that the float32 limit is never above the float64 one
-                        limit = np.nextafter(F(worst - margin[a]), F(-np.inf))
+                        limit = limit_of(worst, margin[a])
 
 
 @nb.njit(nogil=True, error_model="numpy", cache=True)

@@ -1,0 +1,77 @@
+"""Columns of ids and arrays of ids are two forms of one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recli.errors import DataError
+from recli.ids import Ids
+from recli.io import id_columns
+from recli.io.id_columns import from_series, id_expression, number_ids, to_series
+
+TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1)
+INTEGERS = [pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64]
+
+
+def numbered(column: pl.Series, *, typed: bool = True) -> tuple[list[int], list[Any]]:
+    prepared = column.to_frame("id").select(id_expression("id", column.dtype))["id"]
+    nums, ids = number_ids(prepared, typed=typed)
+    assert nums.dtype == np.int32
+    return nums.tolist(), to_series(ids, "id").to_list()
+
+
+@given(TEXTS)
+def test_text_goes_to_arrays_and_back(texts: list[str]) -> None:
+    assert to_series(from_series(pl.Series(texts, dtype=pl.String)), "id").to_list() == texts
+
+
+def test_text_is_converted_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_columns, "CHUNK", 3)
+    for count in range(8):
+        texts = ["", "a", "éé", "日本", "", "bb", "c"][:count]
+        ids = from_series(pl.Series(texts, dtype=pl.String))
+        assert len(ids) == count
+        assert to_series(ids, "id").to_list() == texts
+        assert to_series(ids, "id").dtype == pl.String
+
+
+@given(TEXTS)
+@settings(max_examples=50)
+def test_typed_text_is_numbered_in_the_order_of_its_code_points(texts: list[str]) -> None:
+    nums, ids = numbered(pl.Series(texts, dtype=pl.String))
+    assert ids == sorted(set(texts))
+    assert [ids[num] for num in nums] == texts
+
+
+@given(st.lists(st.integers(-(10**20), 10**20), min_size=1))
+@settings(max_examples=50)
+def test_untyped_text_becomes_integers_if_all_of_it_fits(values: list[int]) -> None:
+    fits = all(-(2**63) <= value < 2**63 for value in values)
+    nums, ids = numbered(pl.Series(map(str, values)), typed=False)
+    assert ids == sorted(set(values) if fits else set(map(str, values)))  # type: ignore[type-var]
+    assert [int(ids[num]) for num in nums] == values
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_integers_are_numbered_in_order_whatever_their_type_and_spread(dtype: Any, data: st.DataObject) -> None:
+    low, high = int(pl.select(dtype.min()).item()), int(pl.select(dtype.max()).item())
+    near = st.integers(high - 100, high) if data.draw(st.booleans()) else st.integers(low, low + 100)
+    values = data.draw(st.lists(near if data.draw(st.booleans()) else st.integers(low, high), min_size=1))
+    nums, ids = numbered(pl.Series(values, dtype=dtype))
+    assert ids == sorted(set(values))
+    assert [ids[num] for num in nums] == values
+
+
+@pytest.mark.parametrize("offsets", [[0, 1], [0, 1, 2]])  # in the middle of a character, and no text at all
+def test_bytes_that_are_no_text_are_a_data_error(offsets: list[int]) -> None:
+    data = "é".encode() if len(offsets) == 3 else b"\xff"
+    with pytest.raises(DataError, match=r"^array user: expected UTF-8 text"):
+        to_series(Ids(np.frombuffer(data, np.uint8), np.array(offsets)), "user")
