@@ -49,10 +49,10 @@ class Interactions:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        _csr("", self.matrix.indptr, self.matrix.indices, len(self.user_ids), len(self.item_ids))
-        _array("data", self.matrix.values, np.float32, (len(self.matrix.indices),), finite=True)
         _ids("user_ids", self.user_ids)
         _ids("item_ids", self.item_ids)
+        _csr("", self.matrix.indptr, self.matrix.indices, len(self.user_ids), len(self.item_ids))
+        _array("data", self.matrix.values, np.float32, (len(self.matrix.indices),), finite=True)
 
     def arrays(self) -> Arrays:
         named: Arrays = {"indptr": self.matrix.indptr, "indices": self.matrix.indices, "data": self.matrix.values}
@@ -62,6 +62,7 @@ class Interactions:
     @classmethod
     def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Interactions:
         take = _Taker(arrays)
+        _array("weighted", take["weighted"], np.bool_, ())
         return cls(
             matrix=Csr(take["indptr"], take["indices"], take["data"]),
             user_ids=take.ids("user_ids"),
@@ -96,6 +97,10 @@ class Factors:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
+        _ids("user_ids", self.user_ids)
+        _ids("item_ids", self.item_ids)
+        _ids("user_ids", self.user_ids)
+        _ids("item_ids", self.item_ids)
         users, items = len(self.user_ids), len(self.item_ids)
         rank = self.P.shape[1] if self.P.ndim == 2 else -1
         _array("P", self.P, np.float32, (users, rank), finite=True)
@@ -110,8 +115,6 @@ class Factors:
             raise DataError("arrays seen_indptr and seen_indices: expected both or neither")
         if self.seen_indptr is not None and self.seen_indices is not None:
             _csr("seen_", self.seen_indptr, self.seen_indices, users, items)
-        _ids("user_ids", self.user_ids)
-        _ids("item_ids", self.item_ids)
 
     def user_rows(self, nums: NDArray[Any] | slice) -> NDArray[np.float32]:
         """Rows whose dot products with `item_rows` are the predictions, biases included: float32[n, r + 2 at most]."""
@@ -193,9 +196,8 @@ def _array(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...], *
 
 def _csr(prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int) -> None:
     _array(f"{prefix}indptr", indptr, np.int64, (rows + 1,))
-    _array(f"{prefix}indices", indices, np.int32, (len(indices),))
-    if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
-        raise DataError(f"array {prefix}indptr: expected to rise from 0 to {len(indices)}, found otherwise")
+    _array(f"{prefix}indices", indices, np.int32, (indices.size,))
+    _rises(f"{prefix}indptr", indptr, len(indices))
     if len(indices) and not (indices.min() >= 0 and indices.max() < columns):
         raise DataError(
             f"array {prefix}indices: expected numbers below {columns}, found {indices.min()} to {indices.max()}"
@@ -209,15 +211,15 @@ def _csr(prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, co
 def _ids(name: str, ids: Ids) -> None:
     """Types and layout; that ids are unique is checked where they are looked up or written (io/id_columns.py)."""
     if ids.offsets is None:
-        if ids.values.ndim != 1 or ids.values.dtype.kind not in "iu":
+        if ids.values.ndim != 1 or ids.values.dtype.kind not in "iu" or not ids.values.dtype.isnative:
             raise DataError(f"array {name}: expected integers, found {ids.values.dtype}{list(ids.values.shape)}")
         return
-    _array(f"{name}_utf8", ids.values, np.uint8, (len(ids.values),))
-    _array(f"{name}_offsets", ids.offsets, np.int64, (len(ids.offsets),))
-    if (
-        not len(ids.offsets)
-        or ids.offsets[0] != 0
-        or ids.offsets[-1] != len(ids.values)
-        or (np.diff(ids.offsets) < 0).any()
-    ):
-        raise DataError(f"array {name}_offsets: expected to rise from 0 to {len(ids.values)}, found otherwise")
+    _array(f"{name}_utf8", ids.values, np.uint8, (ids.values.size,))
+    _array(f"{name}_offsets", ids.offsets, np.int64, (ids.offsets.size,))
+    _rises(f"{name}_offsets", ids.offsets, len(ids.values))
+
+
+def _rises(name: str, bounds: NDArray[Any], end: int) -> None:
+    """From 0 to end. Neighbours are compared, not subtracted: a hostile file's differences may overflow."""
+    if not len(bounds) or bounds[0] != 0 or bounds[-1] != end or (bounds[1:] < bounds[:-1]).any():
+        raise DataError(f"array {name}: expected to rise from 0 to {end}, found otherwise")

@@ -86,7 +86,8 @@ def _merge(values: NDArray[np.float32], first: NDArray[np.intp], duplicates: str
     total: NDArray[np.float64] = np.add.reduceat(values.astype(np.float64), first)
     if duplicates == "mean":
         total /= last - first + 1
-    return total.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite then, for the caller to refuse with the file's name
+        return total.astype(np.float32)
 
 
 def transpose(matrix: Csr, items: int) -> Csr:

@@ -148,9 +148,14 @@ def parse_format(text: str | None) -> str | None:
 
 
 def check_paths(inputs: Sequence[str | None], output: str | None, stats: str | None, json_: bool) -> None:
-    """Refuses an empty name, and outputs that collide with each other or with an input."""
+    """Refuses what an unset shell variable makes of a command line, and outputs that collide with each other or with an
+    input.
+    """
     if "" in (*inputs, output, stats):
         raise UsageError("a file name is empty (is a shell variable not set?)")
+    for name in (output, stats):
+        if name and name.startswith("-") and name != "-":
+            raise UsageError(f"found the flag {name} in the place of an output's name (is a shell variable not set?)")
     flags = {"--json": json_, "-o -": output == "-", "--stats -": stats == "-"}
     to_stdout = [flag for flag, used in flags.items() if used]
     if len(to_stdout) > 1:
