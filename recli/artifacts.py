@@ -99,8 +99,6 @@ class Factors:
     def __post_init__(self) -> None:
         _ids("user_ids", self.user_ids)
         _ids("item_ids", self.item_ids)
-        _ids("user_ids", self.user_ids)
-        _ids("item_ids", self.item_ids)
         users, items = len(self.user_ids), len(self.item_ids)
         rank = self.P.shape[1] if self.P.ndim == 2 else -1
         _array("P", self.P, np.float32, (users, rank), finite=True)

@@ -16,19 +16,18 @@ if TYPE_CHECKING:
     from recli.io import ReadReport
 
 D = FactorizeConfig()
-app = o.app(
-    """Examples:
+EXAMPLES = """Examples:
 
 \b
   recli factorize ratings.parquet --rank 100
   recli factorize ratings.csv --where "rating >= 4" --rank 256 --reg 0.002
-  recli factorize 'logs/2025-*.csv.gz' --columns user=uid,item=sku -o model.npz
+  recli factorize 'logs/*.csv.gz' --columns user=uid,item=sku -o model.npz
   recli factorize plays.parquet --weight minutes --loss hu --dry-run
 """
-)
+app = o.app()
 
 
-@app.command(cls=o.Command)
+@app.command(cls=o.Command, epilog=EXAMPLES + o.EPILOG)
 def factorize(
     ctx: typer.Context,
     inputs: Annotated[

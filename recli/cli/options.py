@@ -73,10 +73,10 @@ def option(*flags: str, help: str, **more: Any) -> Any:
     return typer.Option(*flags, help=help, envvar=variable, show_envvar=False, **more)
 
 
-def app(epilog: str) -> typer.Typer:
+def app() -> typer.Typer:
     """The Typer application of one command."""
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings, epilog=epilog + EPILOG)
+    return typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings)
 
 
 OutputPath = Annotated[

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 D = ScoreConfig()
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-app = o.app(
-    """Examples:
+EXAMPLES = """Examples:
 
 \b
   recli score ratings.factors.npz -k 10 -o recs.parquet
@@ -29,10 +28,10 @@ app = o.app(
   recli score ratings.factors.npz --truth test.parquet -k 20
   recli factorize ratings.csv -o - | recli score - -o - --output-format ndjson
 """
-)
+app = o.app()
 
 
-@app.command(cls=o.Command)
+@app.command(cls=o.Command, epilog=EXAMPLES + o.EPILOG)
 def score(
     ctx: typer.Context,
     factors: Annotated[str, typer.Argument(metavar="FACTORS", help="A model that factorize wrote, or - (stdin).")],

@@ -95,7 +95,7 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
     frame, report = read_rows(found, config)
     roles = report.columns
     typed = found.format == "parquet"
-    with table_errors(found.name), np.errstate(over="ignore"):  # of sums; looked for below
+    with table_errors(found.name):
         user_num, user_ids = number_ids(frame["user"], typed=typed)
         item_num, item_ids = number_ids(frame["item"], typed=typed)
         values = frame["value"].to_numpy() if "value" in frame.columns else np.ones(len(frame), np.float32)

@@ -137,11 +137,11 @@ def test_a_truncated_file_is_never_accepted() -> None:
             read(data[:length])
 
 
-@pytest.mark.parametrize("mask", [0x01, 0xFF])
-def test_a_damaged_byte_is_noticed_or_harmless(mask: int) -> None:
+def test_a_damaged_byte_is_noticed_or_harmless() -> None:
     model = factors(rank=1)
     data, noticed = bytearray(packed(model)), 0
     for place in range(len(data)):
+        mask = (0x01, 0xFF, 0x20)[place % 3]
         data[place] ^= mask
         try:
             assert_same(read(bytes(data)), model)

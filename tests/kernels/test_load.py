@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.util
 import os
 import pwd
@@ -160,6 +161,19 @@ class TestCacheFolder:
         monkeypatch.delenv("HOME", raising=False)
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         monkeypatch.setattr(pwd, "getpwuid", unknown)
+        assert _cache_folder() == str(temporary)
+
+    def test_needs_no_entry_to_home(self, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
+        """Another user's HOME: su without a dash, or a container that was built as root."""
+        stat = os.stat
+
+        def refused(path: Any, *rest: Any, **more: Any) -> os.stat_result:
+            if str(path).startswith("/home-of-another/"):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return stat(path, *rest, **more)
+
+        monkeypatch.setenv("XDG_CACHE_HOME", "/home-of-another/.cache")
+        monkeypatch.setattr(os, "stat", refused)
         assert _cache_folder() == str(temporary)
 
     @pytest.mark.parametrize("mode", [0o755, 0o720, 0o701])

@@ -36,7 +36,8 @@ def _may_make(path: str) -> bool:
         folder = Path(path).expanduser()
     except RuntimeError:  # a user without a home
         return False
-    return os.access(next(at for at in (folder, *folder.parents) if at.exists()), os.W_OK)
+    # os.path, not pathlib, whose exists() raises where a folder on the way may not be entered (another user's HOME)
+    return os.access(next(at for at in (folder, *folder.parents) if os.path.exists(at)), os.W_OK)
 
 
 if "NUMBA_CACHE_DIR" not in os.environ and (_folder := _cache_folder()):

@@ -105,7 +105,8 @@ class CpuKernels:
             basis = np.zeros((width, width), np.float32)  # the zero columns stay where they are, behind the others
             basis[:rank, :rank] = vectors
             gram_diagonal = np.zeros(width, np.float32)
-            gram_diagonal[:rank] = alpha0 * np.maximum(values, 0)
+            with np.errstate(over="ignore"):  # infinite then, which shows in the terms
+                gram_diagonal[:rank] = alpha0 * np.maximum(values, 0)
             self._rotate(solve.rows, basis)
             self._rotate(fixed.rows, basis)
         indptr, indices, values_ = matrix.csr
