@@ -9,6 +9,8 @@ RecliError
 +-- OutputError       73   the output cannot be created
 +-- StorageError      74   reading or writing failed half-way (full disk)
 +-- BusyError         75   try again: locked, or too little memory
+
+Signals: 130 Ctrl-C, 143 SIGTERM, 141 whoever read our output has gone.
 """
 
 from __future__ import annotations

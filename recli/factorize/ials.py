@@ -7,7 +7,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recli.config import UNOBSERVED_SHARE, FactorizeConfig
 from recli.errors import DataError, DivergedError
@@ -58,14 +57,10 @@ def fit_ials(
                 "use a larger --reg, or smaller weights (--alpha, --weight)"
             )
         on_progress(Progress(iteration + 1, config.iterations, objectives[-1]))
-        if iteration and objectives[-2] - objectives[-1] < config.tol * abs(objectives[-1]):
+        if config.tol and iteration and objectives[-2] - objectives[-1] < config.tol * abs(objectives[-1]):
             break
-    rows = canonical(kernels.host(P), kernels.host(Q))
-    if not all(np.isfinite(side).all() for side in rows):
-        raise DivergedError("the factors overflow float32: use a larger --reg")
-    return Fit(
-        P=rows[0], Q=rows[1], b_v=np.zeros(items, np.float32), settings={"alpha0": alpha0}, objectives=objectives
-    )
+    P, Q = canonical(kernels.host(P), kernels.host(Q))
+    return Fit(P=P, Q=Q, b_v=np.zeros(items, np.float32), settings={"alpha0": alpha0}, objectives=objectives)
 
 
 def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
@@ -73,7 +68,8 @@ def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
     if weighted:
         weights = values
     elif alpha is not None:
-        weights = values * np.float32(alpha)
+        with np.errstate(over="ignore"):  # the objective is infinite then
+            weights = values * np.float32(alpha)
     else:
         return np.ones_like(values)
     if len(weights) and float(weights.min()) < 0:
@@ -85,15 +81,16 @@ def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
 
 def canonical(P: Floats, Q: Floats) -> tuple[Floats, Floats]:
     """The same model in one basis of the many: Q^T Q diagonal and falling, the largest entry of each column of Q
-    positive.
+    positive. Raises DivergedError where its numbers overflow float32.
     """
-    _, vectors = np.linalg.eigh(_gram(Q))
-    basis = vectors[:, ::-1].astype(np.float32)
-    Q = Q @ basis
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = (Q.T @ Q).astype(np.float64)
+        if not np.isfinite(gram).all():
+            raise DivergedError("the factors overflow float32: use a larger --reg")
+        basis = np.linalg.eigh(gram)[1][:, ::-1].astype(np.float32)
+        P, Q = P @ basis, Q @ basis
+    if not (np.isfinite(P).all() and np.isfinite(Q).all()):
+        raise DivergedError("the factors overflow float32: use a larger --reg")
     peak = Q[np.argmax(np.abs(Q), axis=0), np.arange(Q.shape[1])]
     signs = np.where(peak < 0, np.float32(-1), np.float32(1))
-    return (P @ basis) * signs, Q * signs
-
-
-def _gram(rows: Floats) -> NDArray[np.float64]:
-    return (rows.T @ rows).astype(np.float64)
+    return P * signs, Q * signs

@@ -174,7 +174,8 @@ def scan(found: Source, text_columns: Sequence[str] = (), *, header: bool = True
             # scan_ndjson takes no glob=False
             files = files if found.remote else [glob.escape(path) for path in files]
             as_text: dict[str, Any] = dict.fromkeys(text_columns, pl.String)
-            return pl.scan_ndjson(files, schema_overrides=as_text, infer_schema_length=INFER_ROWS)
+            # all rows: polars ignores a key that the rows it looked at do not have, and a rating must not get lost
+            return pl.scan_ndjson(files, schema_overrides=as_text, infer_schema_length=None)
         if found.format == "csv":
             separator = _delimiter(found)
             names = {} if header else _numbered_columns(found, separator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import io
 import json
 import re
@@ -12,6 +14,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recli.artifacts import Factors
+from recli.config import ScoreConfig
+from recli.errors import BusyError
+from recli.io.npz import read_npz
+from recli.score import block_users
 from tests.conftest import Outcome
 
 Recli = Callable[..., Outcome]
@@ -127,11 +134,20 @@ def test_a_dry_run_reads_checks_and_writes_nothing(truth: Path, recli: Recli) ->
 
 
 def test_a_memory_limit_divides_the_work_and_changes_nothing(model: Path, recli: Recli) -> None:
-    recli("score", model, "-k", 3, "-o", "whole.csv", "-q")
-    assert recli("score", model, "-k", 3, "-o", "parts.csv", "--memory-limit", "350001000", "-v", "-n").code == 75
-    shown = recli("score", model, "-k", 3, "-o", "parts.csv", "--memory-limit", "350003000", "-n", "--json")
-    assert 1 <= json.loads(shown.out)["block_users"] < 8
-    assert recli("score", model, "-k", 3, "-o", "parts.csv", "--memory-limit", "350003000", "-q") == (0, "", "")
+    with open(model, "rb") as file:
+        factors = read_npz(file, Factors, "")
+
+    def is_enough(limit: int) -> bool:
+        with contextlib.suppress(BusyError):
+            return block_users(factors, ScoreConfig(k=3), limit) > 0
+        return False
+
+    least = bisect.bisect_left(range(1 << 40), True, key=is_enough)
+    assert recli("score", model, "-k", 3, "--memory-limit", least - 1).code == 75
+    shown = recli("score", model, "-k", 3, "--memory-limit", least, "-n", "--json")
+    assert json.loads(shown.out)["block_users"] == 1
+    assert recli("score", model, "-k", 3, "-o", "parts.csv", "--memory-limit", least, "-q") == (0, "", "")
+    assert recli("score", model, "-k", 3, "-o", "whole.csv", "-q") == (0, "", "")
     assert Path("parts.csv").read_bytes() == Path("whole.csv").read_bytes()
 
 

@@ -76,7 +76,7 @@ class Objective:
         ({"alpha": 2.0, "alpha0": 0.5, "reg": 0.02}, False),
         ({"alpha0": 0.3}, True),
         ({"loss": "hu", "alpha0": 0.4}, False),
-        ({"loss": "hu", "alpha": 0.5, "nu": -0.5, "reg": 2.0}, False),
+        ({"loss": "hu", "alpha": 0.5, "nu": 0.5, "reg": 0.2}, False),
         ({"loss": "hu", "nu": 0.5, "reg": 0.05}, True),
         ({"rank": 45}, False),  # more than items
     ],
@@ -226,3 +226,9 @@ def test_canonical_is_the_same_model_in_a_basis_of_its_own() -> None:
     assert list(np.diag(gram)) == sorted(np.diag(gram), reverse=True)
     assert (Q1[np.abs(Q1).argmax(axis=0), range(6)] > 0).all()
     np.testing.assert_allclose(np.hstack([P1.T, Q1.T]), np.hstack([P2.T, Q2.T]), atol=1e-4)
+
+
+def test_canonical_refuses_factors_whose_squares_overflow() -> None:
+    Q = np.full((3, 2), 1e20, np.float32)
+    with pytest.raises(DivergedError, match="overflow"):
+        canonical(np.ones((4, 2), np.float32), Q)
