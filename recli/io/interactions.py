@@ -218,7 +218,7 @@ def _check_rows(frame: pl.DataFrame, roles: dict[str, str], left: str, name: str
         bad = np.flatnonzero(~frame["value"].is_finite().fill_null(False).to_numpy())
         if len(bad):
             raise DataError(
-                f"column {roles['value']!r}: expected finite numbers, found {len(bad)} missing, infinite or no numbers, "
+                f"column {roles['value']!r}: expected finite numbers, found {len(bad)} missing, infinite or text, "
                 f"first in row {bad[0] + 1}{left}",
                 file=name,
             )

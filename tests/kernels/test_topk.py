@@ -139,8 +139,8 @@ def test_near_ties_that_a_float32_product_puts_in_the_wrong_order(kernels: Kerne
 
 
 def test_rounding_errors_that_add_up_stay_within_the_margin(kernels: Kernels) -> None:
-    """The best item's float32 sum loses the last bits of each product alike, an eighth and more of what theory allows in
-    all (seen with OpenBLAS); the others' is exact, and they come first.
+    """The best item's float32 sum loses the last bits of each product alike: with OpenBLAS an eighth of what theory
+    allows, and more. The others' is exact, and they come first.
     """
     items = np.ones((40, 257), np.float32)
     items[:, 0] = 1 + 0.9 * 2.0**-10
