@@ -97,6 +97,7 @@ def factorize(
     from recli.factorize import Progress, estimate
     from recli.factorize import factorize as run
 
+    o.let_ctrl_c_through()
     device_name, reason = kernels.choose(device)
     with io.output(path, inputs=tuple(inputs), no_clobber=no_clobber) as out, io.json_output(stats) as write_stats:
         with io.source(inputs, reading.format) as found:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import re
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,6 +176,11 @@ def about(file: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(str(error), file=file) from error
+
+
+def let_ctrl_c_through() -> None:
+    """To be called once polars is there: its SIGINT handler restarts system calls, so reading stdin would go on."""
+    signal.siginterrupt(signal.SIGINT, True)
 
 
 def shown(path: str | None) -> str:

@@ -90,6 +90,7 @@ def score(
     from recli.metrics import RankingQuality
     from recli.score import block_users, recommend
 
+    o.let_ctrl_c_through()
     device_name, reason = kernels.choose(device)
     inputs = tuple(given for given in (factors, users, truth) if given)
     with contextlib.ExitStack() as stack:
