@@ -10,14 +10,16 @@ from pathlib import Path
 from recli.errors import StorageError
 
 
-def _cache_folder() -> str | None:
-    """None where numba's own choices work (beside the package, or in the user's cache folder); else a private temporary
-    folder.
+def _cache_folder() -> str:
+    """recli/ in the user's cache folder; where that cannot be written, a private temporary folder.
 
-    The cache holds code that will be run, so a folder that somebody else could have made is refused.
+    Not beside the package, numba's first choice: what it leaves there outlives an uninstall, and an import of a later
+    editable install finds the leftover folder. The cache holds code that will be run, so a temporary folder that
+    somebody else could have made is refused.
     """
-    if os.access(Path(__file__).parent, os.W_OK) or _may_make(os.environ.get("XDG_CACHE_HOME") or "~/.cache"):
-        return None
+    usual = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    if _may_make(usual):
+        return str(Path(usual).expanduser() / "recli")
     hint = "expected a folder of yours alone, for compiled code; set NUMBA_CACHE_DIR to another"
     try:
         folder = Path(tempfile.gettempdir()) / f"recli-numba-{os.getuid()}"
@@ -40,8 +42,8 @@ def _may_make(path: str) -> bool:
     return os.access(next(at for at in (folder, *folder.parents) if os.path.exists(at)), os.W_OK)
 
 
-if "NUMBA_CACHE_DIR" not in os.environ and (_folder := _cache_folder()):
-    os.environ["NUMBA_CACHE_DIR"] = _folder
+if "NUMBA_CACHE_DIR" not in os.environ:
+    os.environ["NUMBA_CACHE_DIR"] = _cache_folder()
 
 from recli.kernels.cpu.backend import CpuKernels  # noqa: E402  (numba reads the variable when it is imported)
 
