@@ -44,9 +44,12 @@ def _check(
     if names and value not in names:
         raise UsageError(f"{flag}: expected one of {', '.join(names)}")
     if high is not None and not (low < value <= high if above else low <= value <= high):
-        raise UsageError(
-            f"{flag}: expected a value {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}"
-        )
+        least = f"above {_plain(low)} up" if above else f"from {_plain(low)}"
+        raise UsageError(f"{flag}: expected a value {least} to {_plain(high)}")
+
+
+def _plain(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 DUPLICATES = ("last", "first", "sum", "mean", "max", "error")

@@ -55,6 +55,7 @@ def step_out(value: Any, down: bool) -> Any:
 @pytest.mark.parametrize(("kind", "field"), NUMBERS)
 def test_a_number_may_be_anything_in_its_range_and_nothing_else(kind: type[Config], field: Any) -> None:
     low, high, above = (field.metadata[name] for name in ("low", "high", "above"))
+    shown = [str(bound) if isinstance(bound, int) else f"{bound:g}" for bound in (low, high)]
     number = int if int in types(kind, field.name) else float
     low, high = number(low), number(high)
     inside = [math.nextafter(low, math.inf) if above else low, high]
@@ -62,7 +63,7 @@ def test_a_number_may_be_anything_in_its_range_and_nothing_else(kind: type[Confi
     for value in inside:
         assert getattr(kind(**{field.name: value}), field.name) == value
     flag = "--" + field.name.replace("_", "-")
-    bounds = re.escape(f"{low:g} {'up ' if above else ''}to {high:g}")
+    bounds = re.escape(f"{shown[0]} {'up ' if above else ''}to {shown[1]}")
     for value in outside:
         with pytest.raises(UsageError, match=rf"^{flag} {re.escape(str(value))}: expected a value .*{bounds}$"):
             kind(**{field.name: value})

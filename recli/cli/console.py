@@ -142,7 +142,7 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(content))
 
 
-def print_table(title: str, rows: Mapping[str, str]) -> None:
-    """Names and values on stdout, the same on a terminal and in a pipe."""
+def print_table(title: str, rows: Mapping[str, str], file: TextIO | None = None) -> None:
+    """Names and values on stdout (or another file), the same on a terminal and in a pipe."""
     names, values = (max(map(len, column)) for column in (rows.keys(), rows.values()))
-    print(title, *(f"  {name:<{names}}  {value:>{values}}" for name, value in rows.items()), sep="\n")
+    print(title, *(f"  {name:<{names}}  {value:>{values}}" for name, value in rows.items()), sep="\n", file=file)

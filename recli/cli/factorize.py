@@ -101,6 +101,7 @@ def factorize(
     device_name, reason = kernels.choose(device)
     with io.output(path, inputs=tuple(inputs), no_clobber=no_clobber) as out, io.json_output(stats) as write_stats:
         with io.source(inputs, reading.format) as found:
+            out.refuse(found.files)
             interactions, report = io.read_interactions(found, reading)
         _say_what_was_read(console, report)
         console.note(

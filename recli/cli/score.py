@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,9 +160,9 @@ def score(
         write_stats(result)
         if json_:
             print_json(result)
-        elif quality and path != "-":
+        elif quality and not (quiet and path == "-"):
             rows = {name: f"{value:.4f}" for name, value in metrics.items()}
-            print_table(f"{quality.users:,} users with held-out items", rows)
+            print_table(f"{quality.users:,} users with held-out items", rows, sys.stderr if path == "-" else sys.stdout)
 
 
 def _format(path: str | None, asked: str | None) -> str:

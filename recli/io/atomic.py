@@ -14,7 +14,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +28,13 @@ class Output:
 
     def __init__(self, path: str) -> None:
         self.path = path
+
+    def refuse(self, inputs: Iterable[str]) -> None:
+        """Raises OutputError if the output is one of these files: what a folder or a glob stood for, say."""
+        if any(
+            os.path.exists(file) and os.path.exists(self.path) and os.path.samefile(file, self.path) for file in inputs
+        ):
+            raise OutputError("the output is also an input: give another -o", file=self.path)
 
     def write(self, fill: Callable[[BinaryIO], None]) -> None:
         """fill(file) writes a seekable binary file, which then takes the place of the old one in one step.
@@ -84,8 +91,7 @@ def output(
     target = Path(os.path.realpath(path))
     if target.is_dir() or path.endswith("/"):
         raise OutputError("expected a file to write, found a folder", file=path)
-    if any(os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path) for source in inputs):
-        raise OutputError("the output is also an input: give another -o", file=path)
+    Output(path).refuse(inputs)
     if _is_stream(path):
         yield Output(path)
         return

@@ -122,7 +122,9 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
     return interactions, report
 
 
-def read_rows(found: Source, config: ReadConfig, *, ids_only: bool = False) -> tuple[pl.DataFrame, ReadReport]:
+def read_rows(
+    found: Source, config: ReadConfig, *, ids_only: bool = False, where_flag: str = "--where"
+) -> tuple[pl.DataFrame, ReadReport]:
     """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and unless ids_only value
     float32, timestamp if there.
     """
@@ -149,7 +151,7 @@ def read_rows(found: Source, config: ReadConfig, *, ids_only: bool = False) -> t
         lazy = lazy.with_columns(pl.col(value).str.strip_chars().cast(pl.Float64, strict=False).alias(value))
         types[value] = pl.Float64()
     if config.where:
-        lazy = lazy.filter(_condition(config.where, types, found.name))
+        lazy = lazy.filter(_condition(config.where, types, found.name, where_flag))
     wanted = [id_expression(roles[role], types[roles[role]]).alias(role) for role in ("user", "item")]
     if value and not ids_only:
         if not (types[value].is_numeric() or types[value] == pl.Boolean):
@@ -163,12 +165,14 @@ def read_rows(found: Source, config: ReadConfig, *, ids_only: bool = False) -> t
     with table_errors(found.name):
         frame = in_background(lambda: lazy.select(wanted).collect(engine="streaming"))
     if not len(frame):
-        raise DataError(f"no rows{' are left by --where' if config.where else ''}", file=found.name)
-    _check_rows(frame, {**roles, "value": value or ""}, " of those left by --where" if config.where else "", found.name)
+        raise DataError(f"no rows{f' are left by {where_flag}' if config.where else ''}", file=found.name)
+    _check_rows(
+        frame, {**roles, "value": value or ""}, f" of those left by {where_flag}" if config.where else "", found.name
+    )
     return frame, ReadReport(rows=len(frame), columns=roles, guessed=guessed)
 
 
-def _condition(where: str, types: dict[str, pl.DataType], name: str) -> pl.Expr:
+def _condition(where: str, types: dict[str, pl.DataType], name: str, flag: str) -> pl.Expr:
     """An SQL condition as an expression, tried on no rows so that a typo fails at once."""
     try:
         condition = pl.sql_expr(where)
@@ -177,9 +181,9 @@ def _condition(where: str, types: dict[str, pl.DataType], name: str) -> pl.Expr:
         reason = str(error).split("\n")[0]
         if reason.startswith("unsupported function"):  # what SQL makes of a column named user
             reason += " (a column of that name goes into double quotes)"
-        raise UsageError(f"--where {where!r}: {reason}; the columns are {', '.join(types)}", file=name) from error
+        raise UsageError(f"{flag} {where!r}: {reason}; the columns are {', '.join(types)}", file=name) from error
     if kind != pl.Boolean:
-        raise UsageError(f"--where {where!r}: expected a condition, found a value of type {kind}", file=name)
+        raise UsageError(f"{flag} {where!r}: expected a condition, found a value of type {kind}", file=name)
     return condition
 
 

@@ -72,7 +72,7 @@ def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[Use
     columns = {**factors.provenance.columns, **config.columns}
     names = list(column_types(scan(found, header=config.header), found.name))
     columns = {role: column for role, column in columns.items() if column in names or role in config.columns}
-    frame, _ = read_rows(found, dataclasses.replace(config, columns=columns), ids_only=True)
+    frame, _ = read_rows(found, dataclasses.replace(config, columns=columns), ids_only=True, where_flag="--truth-where")
     typed = found.format == "parquet"
     with table_errors(found.name):
         rows, user_ids = number_ids(frame["user"], typed=typed)

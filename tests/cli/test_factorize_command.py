@@ -203,3 +203,16 @@ def test_the_header_of_a_model_says_which_command_made_it(ratings: Path, recli: 
     assert (stored["config"]["seed"], stored["config"]["reg"]) == (5, 0.5)
     assert "m.npz" not in json.dumps(stored)  # no path and no clock: the same job writes the same bytes
     assert str(Path.cwd()) not in json.dumps(stored)
+
+
+def test_an_output_that_a_folder_or_a_glob_stood_for_is_refused(recli: Callable[..., Outcome]) -> None:
+    Path("logs").mkdir()
+    Path("logs/model").write_text("user,item\n1,2\n")
+    done = recli("factorize", "logs/mod*", "-o", "logs/model")
+    assert (done.code, done.err) == (73, "recli: error: logs/model: the output is also an input: give another -o\n")
+    assert Path("logs/model").read_text() == "user,item\n1,2\n"
+
+
+def test_whole_number_ranges_are_shown_whole(recli: Callable[..., Outcome]) -> None:
+    done = recli("factorize", "r.csv", "--seed", "-1")
+    assert done.err == "recli: error: --seed -1: expected a value from 0 to 9223372036854775807\n"

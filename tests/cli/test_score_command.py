@@ -157,3 +157,20 @@ def test_without_an_output_lists_are_named_after_the_model(name: str, model: Pat
     Path(name).write_bytes(model.read_bytes())
     assert "wrote shop.recs.parquet: 8 lists; " in recli("score", name, "-k", 1).err
     assert len(pl.read_parquet("shop.recs.parquet")) == 8
+
+
+def test_quality_goes_to_stderr_where_the_lists_go_to_stdout(recli: Callable[..., Outcome], sample: Path) -> None:
+    assert recli("factorize", sample / "ratings.parquet", "--rank", "4", "-o", "m.npz").code == 0
+    command = ("score", "m.npz", "--truth", sample / "test.parquet", "-o", "-", "--output-format", "csv")
+    done = recli(*command)
+    assert done.out.startswith("user_id,item_id,rank,score,reason\n")
+    assert "recall@10" not in done.out
+    assert "recall@10" in done.err
+    assert recli(*command, "-q").err == ""
+
+
+def test_a_condition_on_the_truth_is_called_by_its_own_flag(recli: Callable[..., Outcome], sample: Path) -> None:
+    assert recli("factorize", sample / "ratings.parquet", "--rank", "4", "-o", "m.npz").code == 0
+    done = recli("score", "m.npz", "--truth", sample / "test.parquet", "--truth-where", "ratng > 3")
+    assert done.code == 2
+    assert "--truth-where 'ratng > 3'" in done.err

@@ -181,7 +181,7 @@ def test_truth_keeps_unknown_users_and_counts_unknown_items() -> None:
 def test_truth_can_be_filtered_by_its_ratings() -> None:
     found, held_out = truth("user,item,rating\n5,1,4\n5,2,1\n7,3,1\n", where="rating >= 4")
     assert (found.ids.to_list(), held_out.sizes.tolist()) == ([5], [1])
-    with pytest.raises(DataError, match="no rows are left by --where"):
+    with pytest.raises(DataError, match="no rows are left by --truth-where"):
         truth("user,item,rating\n5,1,4\n", where="rating > 4")
 
 
