@@ -108,7 +108,10 @@ def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
 def read_artifact(found: Source, kind: type[A]) -> A:
     """The artifact of the given class in a source of one NPZ file."""
     if found.format != "npz" or len(found.files) != 1 or found.remote:
-        raise DataError("expected one local NPZ file written by recli", file=found.name)
+        raise DataError(
+            f"expected one local NPZ file of {kind.kind} that recli wrote, found {len(found.files)} {found.format}",  # type: ignore[attr-defined]
+            file=found.name,
+        )
     with open(found.files[0], "rb") as file:
         return read_npz(file, kind, found.name)
 

@@ -17,7 +17,7 @@ def gpu_problem(number: int = 0) -> str:
     try:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
-        return f"no NVIDIA driver on this machine ({DRIVER} not found)"
+        return f"no NVIDIA driver: {DRIVER} not found"
     count = ctypes.c_int()
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))  # makes no context
     if status == NO_DEVICE or (not status and not count.value):

@@ -137,7 +137,12 @@ TABLE: list[tuple[str, Make, int, str]] = [
         65,
         r"m\.npz: .*pickled objects, which are never loaded",
     ),
-    ("score ratings.csv -o out.csv", nothing, 65, r"ratings\.csv: expected one local NPZ file written by recli"),
+    (
+        "score ratings.csv -o out.csv",
+        nothing,
+        65,
+        r"ratings\.csv: expected one local NPZ file of factors that recli wrote, found 1 csv",
+    ),
     ("factorize ratings.factors.npz -o out.npz", nothing, 65, r"ratings\.factors\.npz: .*interactions, found factors"),
     ("score m.npz -o out.csv", newer, 65, r"m\.npz: expected factors/1 or older, found factors/9: upgrade recli"),
     ("score m.npz -o out.csv", terabyte, 65, r"m\.npz: array b_v: its header asks for shape \[274877906944\]"),

@@ -63,15 +63,15 @@ def test_other_names_are_refused_with_the_list(name: str) -> None:
 @pytest.mark.parametrize("name", ["gpu", "gpu:3"])
 def test_a_gpu_that_cannot_be_used_is_an_error_and_auto_says_why(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     driver(monkeypatch, None)
-    with pytest.raises(DeviceError, match=rf"--device {name}: no NVIDIA driver .*; use --device cpu"):
+    with pytest.raises(DeviceError, match=rf"--device {name}: no NVIDIA driver: .*; use --device cpu"):
         kernels.choose(name)
-    assert kernels.choose("auto") == ("cpu", "no NVIDIA driver on this machine (libcuda.so.1 not found)")
+    assert kernels.choose("auto") == ("cpu", "no NVIDIA driver: libcuda.so.1 not found")
 
 
 @pytest.mark.parametrize(
     ("found", "number", "problem"),
     [
-        (None, 0, "no NVIDIA driver on this machine"),
+        (None, 0, "no NVIDIA driver"),
         (Driver(init=100), 0, "sees no GPU"),
         (Driver(devices=0), 0, "sees no GPU"),
         (Driver(init=34), 0, r"does not start \(cuInit: error 34\)"),
