@@ -72,6 +72,10 @@ class ReadConfig(Config):
     header: bool = True
     format: str | None = None
 
+    def semantic(self) -> dict[str, Any]:
+        """Which rows and values, not how the file is laid out: the same data in another format gives the same model."""
+        return {"weight": self.weight, "where": self.where, "duplicates": self.duplicates}
+
 
 UNOBSERVED_SHARE = 8.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
 

@@ -32,7 +32,10 @@ def factorize(
     matrix, items = interactions.matrix, len(interactions.item_ids)
     fit = SOLVERS[config.solver](matrix, items, interactions.weighted, config, kernels, on_progress)
     provenance = dataclasses.replace(
-        interactions.provenance, command="factorize", config={**config.semantic(), **fit.settings}, device=kernels.name
+        interactions.provenance,
+        command="factorize",
+        config={**interactions.provenance.config, **config.semantic(), **fit.settings},
+        device=kernels.name,
     )
     factors = Factors(
         P=fit.P,

@@ -115,7 +115,11 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
     if not np.isfinite(matrix.values).all():
         raise DataError("sums of repeated rows overflow float32", file=found.name)
     report.users, report.items, report.pairs = len(user_ids), len(item_ids), len(matrix.indices)
-    provenance = Provenance(inputs=found.sha256(), columns={"user": roles["user"], "item": roles["item"]})
+    provenance = Provenance(
+        config={"reading": config.semantic()},
+        inputs=found.sha256(),
+        columns={"user": roles["user"], "item": roles["item"]},
+    )
     interactions = Interactions(
         matrix=matrix, user_ids=user_ids, item_ids=item_ids, weighted=config.weight is not None, provenance=provenance
     )

@@ -216,3 +216,15 @@ def test_an_output_that_a_folder_or_a_glob_stood_for_is_refused(recli: Callable[
 def test_whole_number_ranges_are_shown_whole(recli: Callable[..., Outcome]) -> None:
     done = recli("factorize", "r.csv", "--seed", "-1")
     assert done.err == "recli: error: --seed -1: expected a value from 0 to 9223372036854775807\n"
+
+
+def test_the_model_says_how_it_was_made(recli: Callable[..., Outcome]) -> None:
+    Path("r.csv").write_text("u,item,rating\n1,2,5\n1,3,1\n2,2,4\n")
+    arguments = ("--columns", "user=u", "--where", "rating >= 4", "--duplicates", "max", "--rank", "3", "-o", "m.npz")
+    assert recli("factorize", "r.csv", *arguments).code == 0
+    header = json.loads(np.load("m.npz")["header"].tobytes())
+    assert header["config"]["reading"] == {"where": "rating >= 4", "duplicates": "max", "weight": None}
+    assert header["config"]["rank"] == 3
+    assert header["config"]["alpha0"] == 8.0  # resolved: every pair that is left is stored
+    assert header["device"] == "cpu"
+    assert "r.csv" not in json.dumps(header)
