@@ -7,6 +7,7 @@ array that is missing or wrong is a DataError that names the field, what was exp
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,17 +118,29 @@ class Factors:
     def user_rows(self, nums: NDArray[Any] | slice) -> NDArray[np.float32]:
         """Rows whose dot products with `item_rows` are the predictions, biases included: float32[n, r + 2 at most]."""
         rows, level = self.P[nums], self.b_u[nums] + self.b
-        extra = [level[:, None]] if self._has_level() else []
-        extra += [np.ones((len(rows), 1), np.float32)] if self.b_v.any() else []
+        extra = [level[:, None]] if self._has_level else []
+        extra += [np.ones((len(rows), 1), np.float32)] if self._has_item_bias else []
         return np.ascontiguousarray(np.hstack([rows, *extra], dtype=np.float32))
 
     def item_rows(self) -> NDArray[np.float32]:
-        extra = [np.ones((len(self.Q), 1), np.float32)] if self._has_level() else []
-        extra += [self.b_v[:, None]] if self.b_v.any() else []
+        extra = [np.ones((len(self.Q), 1), np.float32)] if self._has_level else []
+        extra += [self.b_v[:, None]] if self._has_item_bias else []
         return np.ascontiguousarray(np.hstack([self.Q, *extra], dtype=np.float32))
 
+    @cached_property
     def _has_level(self) -> bool:
         return bool(self.b_u.any() or self.b)
+
+    @cached_property
+    def _has_item_bias(self) -> bool:
+        return bool(self.b_v.any())
+
+    @property
+    def seen(self) -> Csr | None:
+        """The seen lists as a matrix [users, items] (no values), or None."""
+        if self.seen_indptr is None or self.seen_indices is None:
+            return None
+        return Csr(self.seen_indptr, self.seen_indices, np.zeros(0, np.float32))
 
     def arrays(self) -> Arrays:
         names = ["P", "Q", "b_u", "b_v", "b", "item_counts", "seen_indptr", "seen_indices"]

@@ -77,6 +77,7 @@ class ReadConfig(Config):
         return {"weight": self.weight, "where": self.where, "duplicates": self.duplicates}
 
 
+PROCESS_BYTES = 350_000_000  # Python, polars, numba and their code: what any job takes
 UNOBSERVED_SHARE = 8.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
 
 

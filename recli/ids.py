@@ -90,6 +90,19 @@ def _merge(values: NDArray[np.float32], first: NDArray[np.intp], duplicates: str
         return total.astype(np.float32)
 
 
+def take_rows(matrix: Csr, nums: NDArray[np.int64]) -> Csr:
+    """These rows as a matrix of their own, with ones for values; -1 gives an empty row."""
+    there = np.flatnonzero(nums >= 0)
+    firsts, lengths = np.zeros((2, len(nums)), np.int64)
+    firsts[there] = matrix.indptr[nums[there]]
+    lengths[there] = matrix.indptr[nums[there] + 1] - firsts[there]
+    indptr = np.zeros(len(nums) + 1, np.int64)
+    np.cumsum(lengths, out=indptr[1:])
+    at = np.arange(indptr[-1]) + np.repeat(firsts - indptr[:-1], lengths)
+    indices = np.asarray(matrix.indices)[at]
+    return Csr(indptr, indices, np.ones(len(indices), np.float32))
+
+
 def transpose(matrix: Csr, items: int) -> Csr:
     """The same entries by item: CSR of shape [items, users]."""
     users = len(matrix.indptr) - 1

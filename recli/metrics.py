@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from recli.ids import Csr
+from recli.ids import Csr, take_rows
 
 PER_USER = ("recall", "recall_capped", "ndcg", "map", "hit_rate", "mrr")
 
@@ -37,15 +37,10 @@ class Truth:
 
     def rows(self, positions: NDArray[np.int64]) -> Truth:
         """The rows at these positions; -1 gives an empty one."""
-        there = np.flatnonzero(positions >= 0)
-        at = positions[there]
-        lengths, sizes = np.zeros((2, len(positions)), np.int64)
-        lengths[there], sizes[there] = np.diff(self.items.indptr)[at], self.sizes[at]
-        indptr = np.append(0, np.cumsum(lengths))
-        firsts = np.zeros(len(positions), np.int64)
-        firsts[there] = self.items.indptr[at]
-        indices = self.items.indices[np.arange(indptr[-1]) + np.repeat(firsts - indptr[:-1], lengths)]
-        return Truth(Csr(indptr, indices, np.ones(len(indices), np.float32)), sizes)
+        sizes = np.zeros(len(positions), np.int64)
+        there = positions >= 0
+        sizes[there] = self.sizes[positions[there]]
+        return Truth(take_rows(self.items, positions), sizes)
 
 
 def per_user(items: NDArray[np.int32], truth: Truth) -> dict[str, NDArray[np.float64]]:

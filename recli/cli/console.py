@@ -64,6 +64,11 @@ class Console:
             return
         say(text, self.log_format, "info", self.command, fields)
 
+    def note_device(self, asked: str, chosen: str, reason: str, threads: int) -> None:
+        """What computes, and why: said when it was left to us, else a detail."""
+        fields = {"device": chosen, "threads": threads}
+        self.note(f"device {chosen} ({reason}), {threads} threads", detail=asked != "auto", fields=fields)
+
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
         """A callback (done, text): a bar on a terminal, else a log line for about every tenth part."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,8 +83,7 @@ def factorize(
     config = o.pick(FactorizeConfig, ctx.params, seen=not no_seen)
     reading = o.read_config(ctx.params)
     limit = o.parse_size(memory_limit)
-    workers = o.thread_count(threads)
-    os.environ.setdefault("POLARS_MAX_THREADS", str(workers))  # read once, when polars is imported
+    workers = o.limit_threads(threads)
     o.check_paths(inputs, output, stats, json_)
     path = output or o.default_output(inputs, ".factors.npz")
     if path.lower().endswith(o.TABLES):
@@ -104,11 +102,7 @@ def factorize(
             out.refuse(found.files)
             interactions, report = io.read_interactions(found, reading)
         _say_what_was_read(console, report)
-        console.note(
-            f"device {device_name} ({reason}), {workers} threads",
-            detail=device != "auto",
-            fields={"device": device_name, "threads": workers},
-        )
+        console.note_device(device, device_name, reason, workers)
         plan = estimate(config, report.users, report.items, report.pairs, workers)
         if limit is not None and plan.bytes > limit:
             raise BusyError(

@@ -209,6 +209,13 @@ def thread_count(asked: int | None) -> int:
     return asked or available
 
 
+def limit_threads(asked: int | None) -> int:
+    """The threads to use; polars', too, which it reads once, when it is imported."""
+    workers = thread_count(asked)
+    os.environ.setdefault("POLARS_MAX_THREADS", str(workers))
+    return workers
+
+
 def default_output(inputs: list[str], ending: str) -> str:
     """`<input stem><ending>` in the working folder; data.csv.gz, data.factors.npz and a folder data/ have the stem
     data.

@@ -76,8 +76,7 @@ def score(
     config = o.pick(ScoreConfig, ctx.params)
     reading = o.read_config(ctx.params, where=truth_where)
     limit = o.parse_size(memory_limit)
-    workers = o.thread_count(threads)
-    os.environ.setdefault("POLARS_MAX_THREADS", str(workers))  # read once, when polars is imported
+    workers = o.limit_threads(threads)
     o.check_paths((factors, users, truth), output, stats, json_)
     path = output or (None if truth else o.default_output([factors], ".recs.parquet"))
     format = _format(path, output_format)
@@ -109,11 +108,7 @@ def score(
         chosen = io.read_users(stack.enter_context(io.source([users])), model, reading) if users else truth_users
         wanted = chosen or io.everyone(model)
         _say_what_was_read(console, model, wanted)
-        console.note(
-            f"device {device_name} ({reason}), {workers} threads",
-            detail=device != "auto",
-            fields={"device": device_name, "threads": workers},
-        )
+        console.note_device(device, device_name, reason, workers)
         size = block_users(model, config, limit)
         with o.about(found.name):
             lists = recommend(model, wanted.nums, config, stack.enter_context(kernels.load(device_name, workers)), size)
@@ -126,7 +121,7 @@ def score(
                 print_json({**console.finish(), "output": path, "block_users": size, "config": config.semantic()})
             return
         quality = RankingQuality(k, model.item_counts, len(model.user_ids)) if held_out else None
-        at = io.positions(wanted, truth_users) if truth_users else None
+        at = io.positions(wanted.ids, truth_users.ids) if truth_users else None
         short = 0
 
         def blocks(advance: Callable[[int, str], None]) -> Iterator[Scores]:

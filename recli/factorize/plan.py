@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from recli.config import FactorizeConfig
+from recli.config import PROCESS_BYTES, FactorizeConfig
 
 # Seen on two cores of a 2.4 GHz server; another machine is off by its speed, so the time is an order of magnitude, not
 # a promise.
 ENTRY_RATE = 15e9  # flops a second and thread: 3 passes of 4 flops a rank and entry, twice an iteration
 DENSE_RATE = 30e9  # the same for rotations and Gram matrices: 6 rank^2 flops a row, once a half-sweep
-BASE_BYTES = 350_000_000  # Python, polars, numba and their code
 READ_BYTES = 40  # a row of the input table while it is indexed
 FIT_BYTES = 40  # a pair while the solver runs: by user, by item, seen lists
 TABLES = 4  # copies of the factors at the end: the device's, the host's, rotated, written
@@ -28,6 +27,6 @@ def estimate(config: FactorizeConfig, users: int, items: int, pairs: int, thread
     entries = config.iterations * 2 * 12 * pairs * rank / ENTRY_RATE
     dense = config.iterations * 2 * 6 * (users + items) * rank**2 / DENSE_RATE
     table = 4 * (users + items) * rank
-    memory = BASE_BYTES + max(READ_BYTES * pairs, FIT_BYTES * pairs + TABLES * table)
+    memory = PROCESS_BYTES + max(READ_BYTES * pairs, FIT_BYTES * pairs + TABLES * table)
     seen = 4 * pairs if config.seen else 0
     return Plan((entries + dense) / threads, memory, table + seen + 24 * (users + items))

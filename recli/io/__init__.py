@@ -1,14 +1,14 @@
 """Files in, files out: all that knows a path, a format or a pipe. Formats go by suffix or first bytes."""
 
 from recli.io.atomic import STDOUT, Output, json_output, output
+from recli.io.id_columns import positions
 from recli.io.interactions import ReadReport, read_interactions
 from recli.io.npz import read_artifact, write_npz
-from recli.io.requests import Users, everyone, positions, read_truth, read_users
+from recli.io.requests import Users, everyone, read_truth, read_users
 from recli.io.scores import ScoreTable, write_scores
-from recli.io.sources import STDIN, Source, source
+from recli.io.sources import Source, source
 
 __all__ = [
-    "STDIN",
     "STDOUT",
     "Output",
     "ReadReport",

@@ -80,12 +80,17 @@ def look_up(column: pl.Series, ids: Ids, what: str) -> tuple[pl.Series, NDArray[
     if known.n_unique() != len(known):
         raise DataError("the model's ids are not unique")
     wanted = _as_id_type(column, known.dtype, what)
-    table = pl.DataFrame({"id": join_key(known), "num": pl.int_range(len(known), eager=True)})
-    nums = pl.DataFrame({"id": join_key(wanted)}).join(table, on="id", how="left", maintain_order="left")["num"]
-    return wanted, nums.fill_null(-1).to_numpy().astype(np.int64)
+    return wanted, positions(wanted, known)
 
 
-def join_key(ids: pl.Series) -> pl.Series:
+def positions(wanted: pl.Series, among: pl.Series) -> NDArray[np.int64]:
+    """Where each id is among others, integers of any width or all text: int64[n], -1 where it is not."""
+    table = pl.DataFrame({"id": _join_key(among), "at": pl.int_range(len(among), eager=True)})
+    joined = pl.DataFrame({"id": _join_key(wanted)}).join(table, on="id", how="left", maintain_order="left")
+    return joined["at"].fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _join_key(ids: pl.Series) -> pl.Series:
     """Ids in a form that compares across integer types."""
     return ids.cast(pl.Int128) if ids.dtype.is_integer() else ids
 

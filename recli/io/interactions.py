@@ -132,7 +132,8 @@ def read_rows(
     """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and unless ids_only value
     float32, timestamp if there.
     """
-    names = list(column_types(scan(found, header=config.header), found.name))
+    types = column_types(scan(found, header=config.header), found.name)
+    names = list(types)
     roles, guessed = find_columns(names, config, found.name)
     value = config.weight or roles.get("rating")
     if config.weight and config.weight not in names:
@@ -140,7 +141,7 @@ def read_rows(
     if value in (roles["user"], roles["item"]):
         raise DataError(f"expected ids and ratings in different columns, found both in {value!r}", file=found.name)
     text = [column for column in (roles["user"], roles["item"], value) if column]
-    lazy = scan(found, text, header=config.header)
+    lazy = scan(found, text, header=config.header, types=types)
     types = column_types(lazy, found.name)
     if found.format == "csv":
         lazy = lazy.filter(~pl.all_horizontal(pl.col(column).is_null() for column in text))  # blank lines

@@ -14,7 +14,7 @@ from recli.config import ReadConfig
 from recli.errors import DataError
 from recli.ids import Ids, to_csr
 from recli.io.background import in_background
-from recli.io.id_columns import join_key, look_up, number_ids, to_series
+from recli.io.id_columns import look_up, number_ids, to_series
 from recli.io.interactions import find_columns, read_rows
 from recli.io.sources import Source, column_types, first_line, scan, table_errors
 from recli.metrics import Truth
@@ -42,12 +42,13 @@ def read_users(found: Source, factors: Factors, config: ReadConfig) -> Users:
         if len(names) == 1:
             header = header and _is_heading(first_line(found), factors)
             columns = {"user": names[0] if header else "column_1"}
-    names = list(column_types(scan(found, header=header), found.name))
+    types = column_types(scan(found, header=header), found.name)
+    names = list(types)
     model_name = factors.provenance.columns["user"]
     if "user" not in columns and model_name in names:
         columns = {**columns, "user": model_name}
     column = find_columns(names, dataclasses.replace(config, columns=columns), found.name, roles=("user",))[0]["user"]
-    lazy = scan(found, [column], header=header)
+    lazy = scan(found, [column], header=header, types=types)
     if found.format == "csv":
         lazy = lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     with table_errors(found.name):
@@ -87,17 +88,6 @@ def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[Use
         row_of[there], items[there].astype(np.int32), every.values[there], len(user_ids), len(factors.item_ids), "first"
     )
     return users, Truth(matrix, np.diff(every.indptr))
-
-
-def positions(wanted: Users, among: Users) -> NDArray[np.int64]:
-    """Where each wanted user is among others: int64[n], -1 where it is not."""
-    table = pl.DataFrame({"id": join_key(among.ids), "at": pl.int_range(len(among.ids), eager=True)})
-    return (
-        pl.DataFrame({"id": join_key(wanted.ids)})
-        .join(table, on="id", how="left", maintain_order="left")["at"]
-        .fill_null(-1)
-        .to_numpy()
-    )
 
 
 def _look_up(column: pl.Series, ids: Ids, what: str, name: str) -> Users:

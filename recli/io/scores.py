@@ -84,7 +84,7 @@ def _free_name(name: str, taken: Collection[str]) -> str:
 
 
 def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format: str, file: BinaryIO) -> None:
-    """Writes frames as they are produced, at most two waiting, to a binary file.
+    """Writes frames as they are produced, at most two waiting, to a binary file in one of FORMATS.
 
     polars writes on a thread of its own, so that this one produces, and signals reach it. Raises what frames raises,
     and what the file raises, without producing much more.

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,9 +160,16 @@ def _sniff(path: str, name: str) -> str:
     return "ndjson" if head.lstrip()[:1] == b"{" else "csv"
 
 
-def scan(found: Source, text_columns: Sequence[str] = (), *, header: bool = True) -> pl.LazyFrame:
+def scan(
+    found: Source,
+    text_columns: Sequence[str] = (),
+    *,
+    header: bool = True,
+    types: Mapping[str, pl.DataType] | None = None,
+) -> pl.LazyFrame:
     """The source as a LazyFrame. Columns of a text format that are named in text_columns keep their text; the types of
-    others are inferred. Without a header, CSV columns are column_1, column_2, ...
+    others are inferred. Without a header, CSV columns are column_1, column_2, ... types: what an earlier scan inferred:
+    NDJSON is read whole for them, once.
 
     Raises MissingInputError, DataError.
     """
@@ -174,6 +181,8 @@ def scan(found: Source, text_columns: Sequence[str] = (), *, header: bool = True
             # scan_ndjson takes no glob=False
             files = files if found.remote else [glob.escape(path) for path in files]
             as_text: dict[str, Any] = dict.fromkeys(text_columns, pl.String)
+            if types is not None:
+                return pl.scan_ndjson(files, schema={**types, **as_text})
             # all rows: polars ignores a key that the rows it looked at do not have, and a rating must not get lost
             return pl.scan_ndjson(files, schema_overrides=as_text, infer_schema_length=None)
         if found.format == "csv":

@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recli.artifacts import Factors, Scores
-from recli.config import ScoreConfig
+from recli.config import PROCESS_BYTES, ScoreConfig
 from recli.errors import BusyError, DataError, UsageError
-from recli.ids import Csr
+from recli.ids import Csr, take_rows
 from recli.kernels.spec import Kernels
 
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
 ROW_BYTES = 64  # a row of a list on its way to a file: heap, number, score, ids
-BASE_BYTES = 350_000_000  # Python, polars, numba and their code
 WIDTH = 18  # columns that padding and biases may add
 
 
@@ -29,7 +28,7 @@ def block_users(factors: Factors, config: ScoreConfig, limit: int | None) -> int
     if limit is None:
         return size
     item_bytes = 4 * (factors.Q.shape[1] + WIDTH)
-    fixed = BASE_BYTES + factors.P.nbytes + 3 * item_bytes * len(factors.Q)
+    fixed = PROCESS_BYTES + factors.P.nbytes + 3 * item_bytes * len(factors.Q)
     one_user = ROW_BYTES * config.k + 2 * item_bytes
     if fixed + one_user > limit:
         enough = math.ceil((fixed + one_user) / 2**30 * 100) / 100  # rounded up, so that what is said will do
@@ -49,21 +48,21 @@ def recommend(
     k, items = config.k, factors.item_rows()
     if k > len(items):
         raise UsageError(f"-k {k}: the model has {len(items)} items: give at most -k {len(items)}")
-    if not config.keep_seen and factors.seen_indptr is None:
+    if not config.keep_seen and factors.seen is None:
         raise DataError("the model has no seen lists (factorize --no-seen): give --keep-seen")
     _check_range(factors, items)
-    return _blocks(factors, users, config, kernels, items, block)
+    return _blocks(factors, users, k, None if config.keep_seen else factors.seen, kernels, items, block)
 
 
 def _blocks(
     factors: Factors,
     users: NDArray[np.int64],
-    config: ScoreConfig,
+    k: int,
+    seen: Csr | None,
     kernels: Kernels,
     items: NDArray[np.float32],
     size: int,
 ) -> Iterator[Scores]:
-    k = config.k
     index = kernels.index_items(items)
     by_popularity = np.argsort(-factors.item_counts, kind="stable")[:k].astype(np.int32)
     popularity = factors.item_counts[by_popularity].astype(np.float32)
@@ -78,21 +77,10 @@ def _blocks(
             popular=popular,
         )
         if len(known):
-            excluded = None if config.keep_seen else _seen(factors, known)
+            excluded = take_rows(seen, known) if seen else None
             found = kernels.topk(index, factors.user_rows(known), k, excluded)
             block.items[~popular], block.scores[~popular] = found
         yield block
-
-
-def _seen(factors: Factors, nums: NDArray[np.int64]) -> Csr:
-    """The seen lists of these users, as rows of a matrix."""
-    assert factors.seen_indptr is not None
-    assert factors.seen_indices is not None  # recommend has checked
-    starts, lengths = factors.seen_indptr[nums], factors.seen_indptr[nums + 1] - factors.seen_indptr[nums]
-    indptr = np.zeros(len(nums) + 1, np.int64)
-    np.cumsum(lengths, out=indptr[1:])
-    positions = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
-    return Csr(indptr, np.asarray(factors.seen_indices)[positions], np.zeros(0, np.float32))
 
 
 def _check_range(factors: Factors, items: NDArray[np.float32]) -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from recli.artifacts import Factors, Provenance
 from recli.config import ReadConfig
 from recli.errors import DataError
-from recli.io.id_columns import from_series
-from recli.io.requests import Users, everyone, positions, read_truth, read_users
+from recli.io.id_columns import from_series, positions
+from recli.io.requests import Users, everyone, read_truth, read_users
 from recli.io.sources import source
 from recli.metrics import Truth
 
@@ -164,9 +164,9 @@ def test_a_model_whose_ids_are_not_unique_is_refused() -> None:
 def test_everyone_is_all_users_in_order_and_positions_finds_them_among_others() -> None:
     assert everyone(TEXT).ids.to_list() == ["", "5", "ann", "é"]
     assert everyone(TEXT).nums.tolist() == [0, 1, 2, 3]
-    assert positions(users("9\n4\n5\n"), everyone(NUMBERS)).tolist() == [2, -1, 0]
-    assert positions(users("261\n5\n", SMALL), everyone(SMALL)).tolist() == [-1, 1]
-    assert positions(everyone(SMALL), users("261\n5\n", SMALL)).tolist() == [-1, 1, -1]
+    assert positions(users("9\n4\n5\n").ids, everyone(NUMBERS).ids).tolist() == [2, -1, 0]
+    assert positions(users("261\n5\n", SMALL).ids, everyone(SMALL).ids).tolist() == [-1, 1]
+    assert positions(everyone(SMALL).ids, users("261\n5\n", SMALL).ids).tolist() == [-1, 1, -1]
 
 
 def test_truth_keeps_unknown_users_and_counts_unknown_items() -> None:

@@ -27,9 +27,8 @@ Result = TypeVar("Result")
 
 BLOCK = 4096  # rows of a table handled together by BLAS
 CHUNKS = 256  # pieces of a half-sweep: enough that the last ones to finish are short
-CACHED_BYTES = (
-    2 << 20
-)  # per thread: gathered rows that a solve keeps; beyond it, reading them from the table again is as fast
+# Gathered rows that a solve keeps, on each thread; beyond it, reading them from the table again is as fast.
+CACHED_BYTES = 2 << 20
 USER_TILE, ITEM_TILE = 1024, 1024
 UNIT_ROUNDOFF = 2.0**-24
 
