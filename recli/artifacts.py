@@ -79,7 +79,8 @@ class Factors:
 
     P: float32[U, r]; Q: float32[I, r], r >= 0; b_u: float32[U]; b_v: float32[I]; b: float32 scalar array. item_counts:
     int64[I], the popularity of each item. seen_indptr int64[U + 1], seen_indices int32: item numbers that each user
-    has, or both None.
+    has, or both None. seen_values: float32[nnz], what the solver took them for (confidence weights, ratings), or None:
+    all ones.
     """
 
     kind: ClassVar[str] = "factors"
@@ -95,6 +96,7 @@ class Factors:
     item_counts: NDArray[np.int64]
     seen_indptr: NDArray[np.int64] | None = None
     seen_indices: NDArray[np.int32] | None = None
+    seen_values: NDArray[np.float32] | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
@@ -114,6 +116,9 @@ class Factors:
             raise DataError("arrays seen_indptr and seen_indices: expected both or neither")
         if self.seen_indptr is not None and self.seen_indices is not None:
             _csr("seen_", self.seen_indptr, self.seen_indices, users, items)
+        if self.seen_values is not None:
+            pairs = 0 if self.seen_indices is None else len(self.seen_indices)
+            _array("seen_values", self.seen_values, np.float32, (pairs,), finite=True)
 
     def user_rows(self, nums: NDArray[Any] | slice) -> NDArray[np.float32]:
         """Rows whose dot products with `item_rows` are the predictions, biases included: float32[n, r + 2 at most]."""
@@ -137,13 +142,14 @@ class Factors:
 
     @property
     def seen(self) -> Csr | None:
-        """The seen lists as a matrix [users, items] (no values), or None."""
+        """The seen lists as a matrix [users, items], values empty where seen_values is None (all ones); or None."""
         if self.seen_indptr is None or self.seen_indices is None:
             return None
-        return Csr(self.seen_indptr, self.seen_indices, np.zeros(0, np.float32))
+        values = np.zeros(0, np.float32) if self.seen_values is None else self.seen_values
+        return Csr(self.seen_indptr, self.seen_indices, values)
 
     def arrays(self) -> Arrays:
-        names = ["P", "Q", "b_u", "b_v", "b", "item_counts", "seen_indptr", "seen_indices"]
+        names = ["P", "Q", "b_u", "b_v", "b", "item_counts", "seen_indptr", "seen_indices", "seen_values"]
         named = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return {**named, **_id_arrays("user_ids", self.user_ids), **_id_arrays("item_ids", self.item_ids)}
 
@@ -156,23 +162,32 @@ class Factors:
             item_ids=take.ids("item_ids"),
             seen_indptr=arrays.get("seen_indptr"),
             seen_indices=arrays.get("seen_indices"),
+            seen_values=arrays.get("seen_values"),
             provenance=provenance,
         )
+
+
+REASONS = ("model", "history", "popular")
+MODEL, HISTORY, POPULAR = range(len(REASONS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Top-K lists of the requested users from position `start` on, best first.
 
-    items: int32[n, k], -1 where a list ends early (the user has nearly everything). scores: float32[n, k]. popular:
-    bool[n], the users that the model does not know, whose list is the most popular items with their numbers of users
-    for scores.
+    items: int32[n, k], -1 where a list ends early (nothing else may be recommended). scores: float32[n, k]. reasons:
+    uint8[n], numbers of REASONS: the model's user, one folded in from a history, or one that is not known at all, whose
+    list is the most popular items with their numbers of users for scores. because: int32[n, k, N] items of the user's
+    past that contribute most to each score, -1 where there are fewer, and because_scores float32[n, k, N], their parts
+    of it; or both None.
     """
 
     start: int
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
-    popular: NDArray[np.bool_]
+    reasons: NDArray[np.uint8]
+    because: NDArray[np.int32] | None = None
+    because_scores: NDArray[np.float32] | None = None
 
 
 class _Taker:

@@ -79,30 +79,50 @@ class ReadConfig(Config):
 
 PROCESS_BYTES = 350_000_000  # Python, polars, numba and their code: what any job takes
 UNOBSERVED_SHARE = 8.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
+REGULARIZATION = {"ials": 0.01, "als": 0.05}  # reg where none is given
 
 
 @dataclass(frozen=True, kw_only=True)
 class FactorizeConfig(Config):
-    """See kernels/spec.py for the objective; factorize/ials.py for reg and nu.
+    """See kernels/spec.py for the objectives; least_squares.py for reg and nu.
 
     alpha0: the weight of unobserved pairs; None gives them UNOBSERVED_SHARE times the weight of the stored ones in all.
     alpha: ratings times alpha are the confidence weights; None gives every stored pair 1, whatever its rating.
+    normalize: what svd takes from the values before it factors them (factorize/svd.py); auto is bias where they differ.
+    energy: svd takes the smallest rank that keeps this share of the squared values, at most `rank`. metric: of
+    validation, name@k or rmse; auto is rmse for als, else ndcg@10. patience: validations without a better one, after
+    which training stops. store, keep_rows, hash_users, hash_items: how the model is stored (factorize/compress.py).
     """
 
-    solver: str = choice("ials", "ials", "pop")
+    solver: str = choice("ials", "ials", "als", "svd", "pop")
     rank: int = number(64, 1, 16384)
     loss: str = choice("rendle", "rendle", "hu")
-    reg: float = number(0.01, 0, 1e6, above=True)
+    reg: float | None = number(None, 0, 1e6, above=True)
     nu: float = number(1.0, 0, 2)
     alpha: float | None = number(None, 0, 1e6, above=True)
     alpha0: float | None = number(None, 0, 1e6)
+    normalize: str = choice("auto", "auto", "bias", "degree", "none")
+    energy: float | None = number(None, 0, 1, above=True)
     iterations: int = number(8, 1, 100_000)
     tol: float = number(0.0, 0, 1)
+    metric: str = "auto"
+    patience: int = number(3, 1, 100_000)
     seed: int = number(0, 0, 2**63 - 1)
     seen: bool = True
+    store: str = choice("f32", "f32", "f16", "int8", "pq")
+    keep_rows: bool = False
+    hash_users: int | None = number(None, 1, 2**31 - 1)
+    hash_items: int | None = number(None, 1, 2**31 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(Config):
+    """max_per: column of the item table -> how many items of one value a list may have. explain: how many past items to
+    name for each recommended one.
+    """
+
     k: int = number(10, 1, 1_000_000)
     keep_seen: bool = False
+    min_score: float | None = None
+    max_per: dict[str, int] = field(default_factory=dict)
+    explain: int = number(0, 0, 1000)

@@ -37,7 +37,10 @@ def factorize(
     solver: Annotated[str, o.option("--solver", help="ials, or pop (the popularity baseline).")] = D.solver,
     rank: Annotated[int, o.option("--rank", help="Factors of each user and item.")] = D.rank,
     loss: Annotated[str, o.option("--loss", help="ials: rendle (2022), or hu (Hu, Koren, Volinsky 2008).")] = D.loss,
-    reg: Annotated[float, o.option("--reg", help="ials: regularisation; larger is smoother.")] = D.reg,
+    reg: Annotated[
+        float | None,
+        o.option("--reg", help="ials, als: regularisation; larger is smoother [default: 0.01; als: 0.05]."),
+    ] = None,
     nu: Annotated[float, o.option("--nu", help="ials: how regularisation grows with activity, 0 (not) to 1.")] = D.nu,
     alpha: Annotated[
         float | None, o.option("--alpha", help="ials: weigh each pair alpha times its rating [default: 1 a pair].")
@@ -92,7 +95,7 @@ def factorize(
         raise UsageError("--alpha and --weight exclude each other")
 
     from recli import io, kernels  # heavy: numpy, scipy and polars
-    from recli.factorize import Progress, estimate
+    from recli.factorize import Progress, Watch, estimate
     from recli.factorize import factorize as run
 
     o.let_ctrl_c_through()
@@ -129,7 +132,7 @@ def factorize(
             def on_progress(progress: Progress) -> None:
                 advance(progress.done, f"objective {progress.objective:.6g}")
 
-            factors, fit = run(interactions, config, backend, on_progress)
+            factors, fit = run(interactions, config, backend, Watch(on_progress=on_progress))
         out.write(lambda file: io.write_npz(factors, file))
         result: dict[str, Any] = {
             "output": path,

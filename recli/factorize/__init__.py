@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recli.artifacts import Factors, Interactions
 from recli.config import FactorizeConfig
 from recli.factorize.ials import fit_ials
-from recli.factorize.model import Fit, OnProgress, Progress
+from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
 from recli.factorize.plan import Plan, estimate
 from recli.factorize.pop import fit_pop
 from recli.kernels.spec import Kernels
+from recli.least_squares import confidence
 
-__all__ = ["Fit", "OnProgress", "Plan", "Progress", "estimate", "factorize"]
+__all__ = ["Data", "Fit", "OnProgress", "Plan", "Progress", "Watch", "estimate", "factorize"]
 
 SOLVERS = {"ials": fit_ials, "pop": fit_pop}
 
@@ -23,31 +25,46 @@ def factorize(
     interactions: Interactions,
     config: FactorizeConfig,
     kernels: Kernels,
-    on_progress: OnProgress = lambda progress: None,
+    watch: Watch | None = None,
+    *,
+    start: Factors | None = None,
+    everything: Interactions | None = None,
 ) -> tuple[Factors, Fit]:
     """Fits the model that config describes; every draw comes from config.seed.
 
-    Raises DataError (negative weights), DivergedError.
+    start: a model of the first of these users and items, to start from. everything: the interactions with those held
+    out for validation, whose pairs are the seen lists. Raises DataError (negative weights), DivergedError.
     """
     matrix, items = interactions.matrix, len(interactions.item_ids)
-    fit = SOLVERS[config.solver](matrix, items, interactions.weighted, config, kernels, on_progress)
+    data = Data(matrix=matrix, items=items, weighted=interactions.weighted, start=start)
+    fit = SOLVERS[config.solver](data, config, kernels, watch or Watch())
     provenance = dataclasses.replace(
         interactions.provenance,
         command="factorize",
         config={**interactions.provenance.config, **config.semantic(), **fit.settings},
         device=kernels.name,
     )
+    seen = (everything or interactions).matrix
     factors = Factors(
         P=fit.P,
         Q=fit.Q,
-        b_u=np.zeros(len(fit.P), np.float32),
-        b_v=fit.b_v,
-        b=np.array(0, np.float32),
+        b_u=np.zeros(len(fit.P), np.float32) if fit.b_u is None else fit.b_u,
+        b_v=np.zeros(items, np.float32) if fit.b_v is None else fit.b_v,
+        b=np.array(fit.b, np.float32),
         user_ids=interactions.user_ids,
         item_ids=interactions.item_ids,
-        item_counts=np.bincount(matrix.indices, minlength=items).astype(np.int64),
-        seen_indptr=matrix.indptr if config.seen else None,
-        seen_indices=matrix.indices if config.seen else None,
+        item_counts=np.bincount(seen.indices, minlength=items).astype(np.int64),
+        seen_indptr=seen.indptr if config.seen else None,
+        seen_indices=seen.indices if config.seen else None,
+        seen_values=_learned_values(seen.values, interactions.weighted, config) if config.seen else None,
         provenance=provenance,
     )
     return factors, fit
+
+
+def _learned_values(values: NDArray[np.float32], weighted: bool, config: FactorizeConfig) -> NDArray[np.float32] | None:
+    """What the solver took each pair for, where that is not 1 for all: what explanations need."""
+    if config.solver == "pop":
+        return None
+    learned = confidence(values, weighted, config.alpha) if config.solver == "ials" else values
+    return None if (learned == 1).all() else learned

@@ -4,15 +4,16 @@ kernels/spec.py).
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
-from recli.config import UNOBSERVED_SHARE, FactorizeConfig
-from recli.errors import DataError, DivergedError
-from recli.factorize.model import Fit, OnProgress, Progress
-from recli.ids import Csr, transpose
+from recli.artifacts import Arrays
+from recli.config import REGULARIZATION, UNOBSERVED_SHARE, FactorizeConfig
+from recli.errors import DivergedError
+from recli.factorize.loop import train
+from recli.factorize.model import Data, Fit, Watch
+from recli.ids import transpose
 from recli.kernels.spec import Floats, Kernels
+from recli.least_squares import confidence, regularization
 
 STEPS = 2  # conjugate-gradient steps a half-sweep, warm-started: more make iterations dearer, not fewer
 RELAXATION = (
@@ -21,62 +22,74 @@ RELAXATION = (
 INITIAL_SCALE = 0.1  # standard deviation of initial rows' norms (Rendle et al. 2022, section 4)
 
 
-def fit_ials(
-    matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, kernels: Kernels, on_progress: OnProgress
-) -> Fit:
-    """matrix: [users, items]; weighted: its values are the confidence weights (see `confidence`).
-
-    The regularisation of a user with n entries is reg (n + alpha0 items)^nu, an item's likewise (Rendle et al. 2022,
+def fit_ials(data: Data, config: FactorizeConfig, kernels: Kernels, watch: Watch) -> Fit:
+    """The regularisation of a user with n entries is reg (n + alpha0 items)^nu, an item's likewise (Rendle et al. 2022,
     eq. 4). Raises DataError for negative weights, DivergedError where float32 overflows.
     """
-    users = len(matrix.indptr) - 1
-    by_user = matrix._replace(values=confidence(matrix.values, weighted, config.alpha))
-    by_item = transpose(by_user, items)
-    alpha0 = UNOBSERVED_SHARE * len(matrix.indices) / (users * items) if config.alpha0 is None else config.alpha0
-    user_reg, item_reg = (
-        (config.reg * (np.diff(indptr) + alpha0 * others) ** config.nu).astype(np.float32)
-        for indptr, others in ((by_user.indptr, items), (by_item.indptr, users))
-    )
-    rng = np.random.default_rng(config.seed)
-    start = rng.standard_normal((items, config.rank), np.float32) * np.float32(INITIAL_SCALE / np.sqrt(config.rank))
-    P, Q = kernels.table(np.zeros((users, config.rank), np.float32)), kernels.table(start)
-    user_matrix, item_matrix = kernels.matrix(by_user), kernels.matrix(by_item)
-    shift = alpha0 if config.loss == "hu" else 0.0
-    objectives: list[float] = []
-    for iteration in range(config.iterations):
-        sweep = partial(
-            kernels.half_sweep, alpha0=alpha0, shift=shift, steps=STEPS, relaxation=RELAXATION if iteration else 1.0
+    return train(_Ials(data, config, kernels), config, watch)
+
+
+class _Ials:
+    """See loop.Alternating."""
+
+    def __init__(self, data: Data, config: FactorizeConfig, kernels: Kernels) -> None:
+        users, items, rank = data.users, data.items, config.rank
+        by_user = data.matrix._replace(values=confidence(data.matrix.values, data.weighted, config.alpha))
+        by_item = transpose(by_user, items)
+        self._kernels = kernels
+        self._alpha0 = (
+            UNOBSERVED_SHARE * len(by_user.indices) / (users * items) if config.alpha0 is None else config.alpha0
         )
-        user_side = sweep(user_matrix, P, Q, regularization=user_reg)
-        item_side = sweep(item_matrix, Q, P, regularization=item_reg)
-        # known for nothing: the objective between the two half-sweeps
-        objectives.append(item_side.data + item_side.penalty_before + user_side.penalty_after)
-        if not np.isfinite(objectives[-1]):
-            raise DivergedError(
-                f"the objective is {objectives[-1]} in iteration {iteration + 1}: "
-                "use a larger --reg, or smaller weights (--alpha, --weight)"
+        self._reg = REGULARIZATION["ials"] if config.reg is None else config.reg
+        shift = np.float32(self._alpha0 if config.loss == "hu" else 0)
+        sides = ((by_user, items), (by_item, users))
+        self._targets = [csr.values + shift if shift else csr.values for csr, _ in sides]
+        self._penalties = [
+            regularization(csr.indptr, self._reg, config.nu, self._alpha0, others) for csr, others in sides
+        ]
+        self._matrices = [kernels.matrix(csr) for csr, _ in sides]
+        self._constant = float(self._targets[0].sum(dtype=np.float64))  # of the objective: spec.py leaves it out
+        P, Q = np.zeros((users, rank), np.float32), initial_rows(items, rank, config.seed)
+        if data.start is not None:
+            P, Q = warm_rows(data.start.P[:], P), warm_rows(data.start.Q[:], Q)
+        self._P, self._Q = kernels.table(P), kernels.table(Q)
+
+    def iterate(self, iteration: int) -> float:
+        user_side, item_side = (
+            self._kernels.half_sweep(
+                self._matrices[side],
+                solve,
+                fixed,
+                targets=self._targets[side],
+                alpha0=self._alpha0,
+                regularization=self._penalties[side],
+                steps=STEPS,
+                relaxation=RELAXATION if iteration else 1.0,
             )
-        on_progress(Progress(iteration + 1, config.iterations, objectives[-1]))
-        if config.tol and iteration and objectives[-2] - objectives[-1] < config.tol * abs(objectives[-1]):
-            break
-    P, Q = canonical(kernels.host(P), kernels.host(Q))
-    return Fit(P=P, Q=Q, b_v=np.zeros(items, np.float32), settings={"alpha0": alpha0}, objectives=objectives)
-
-
-def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
-    """The weight of each stored pair: the weight column, else alpha times the rating, else 1."""
-    if weighted:
-        weights = values
-    elif alpha is not None:
-        with np.errstate(over="ignore"):  # the objective is infinite then
-            weights = values * np.float32(alpha)
-    else:
-        return np.ones_like(values)
-    if len(weights) and float(weights.min()) < 0:
-        raise DataError(
-            f"expected weights of at least 0, found {weights.min():g} (--weight, or --alpha times the rating)"
+            for side, (solve, fixed) in enumerate(((self._P, self._Q), (self._Q, self._P)))
         )
-    return weights
+        # known for nothing: the objective between the two half-sweeps
+        return self._constant + item_side.data + item_side.penalty_before + user_side.penalty_after
+
+    def state(self) -> Arrays:
+        return {"P": self._kernels.host(self._P), "Q": self._kernels.host(self._Q)}
+
+    def restore(self, state: Arrays) -> None:
+        self._P, self._Q = self._kernels.table(state["P"]), self._kernels.table(state["Q"])
+
+    def fit(self) -> Fit:
+        P, Q = canonical(self._kernels.host(self._P), self._kernels.host(self._Q))
+        return Fit(P=P, Q=Q, settings={"alpha0": self._alpha0, "reg": self._reg})
+
+
+def initial_rows(count: int, rank: int, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, rank), np.float32) * np.float32(INITIAL_SCALE / np.sqrt(rank))
+
+
+def warm_rows(known: Floats, new: Floats) -> Floats:
+    """The rows of a model to start from, and behind them the new rows of ids that it does not have."""
+    return np.vstack([known, new[len(known) :]])
 
 
 def canonical(P: Floats, Q: Floats) -> tuple[Floats, Floats]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from recli.config import FactorizeConfig
-from recli.factorize.model import Fit, OnProgress
-from recli.ids import Csr
+from recli.factorize.model import Data, Fit, Watch
 from recli.kernels.spec import Kernels
 
 
-def fit_pop(
-    matrix: Csr, items: int, weighted: bool, config: FactorizeConfig, kernels: Kernels, on_progress: OnProgress
-) -> Fit:
-    counts = np.bincount(matrix.indices, minlength=items).astype(np.float32)
-    return Fit(P=np.zeros((len(matrix.indptr) - 1, 0), np.float32), Q=np.zeros((items, 0), np.float32), b_v=counts)
+def fit_pop(data: Data, config: FactorizeConfig, kernels: Kernels, watch: Watch) -> Fit:
+    counts = np.bincount(data.matrix.indices, minlength=data.items).astype(np.float32)
+    P, Q = np.zeros((data.users, 0), np.float32), np.zeros((data.items, 0), np.float32)
+    return Fit(P=P, Q=Q, b_v=counts)

@@ -12,14 +12,13 @@ import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from recli.artifacts import Factors, Scores
+from recli.artifacts import REASONS, Factors, Scores
 from recli.io.background import POLL
 from recli.io.id_columns import to_series
 from recli.io.requests import Users
 
 FORMATS = ("parquet", "csv", "ndjson")
 ROW_GROUP = 1 << 17
-REASONS = ("model", "popular")
 OWN_COLUMNS = ("rank", "score", "reason")
 
 
@@ -69,8 +68,8 @@ class ScoreTable:
             self._items.gather(block.items[row, column]),
             pl.Series("rank", (column + 1).astype(np.int32)),
             pl.Series("score", block.scores[row, column]),
-            pl.Series("reason", block.popular[row].astype(np.uint32)).replace_strict(
-                [0, 1], REASONS, return_dtype=pl.String
+            pl.Series("reason", block.reasons[row].astype(np.uint32)).replace_strict(
+                range(len(REASONS)), REASONS, return_dtype=pl.String
             ),
         ]
         return pl.DataFrame(columns)

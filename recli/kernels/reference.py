@@ -42,29 +42,33 @@ class ReferenceKernels:
         solve: Table,
         fixed: Table,
         *,
+        targets: Floats,
         alpha0: float,
-        shift: float,
         regularization: Floats,
         steps: int,
         relaxation: float,
+        frozen: tuple[int, ...] = (),
     ) -> SweepStats:
         del steps  # solved exactly
         X, Y, reg = solve.rows, fixed.rows, regularization.astype(np.float64)
+        free = np.setdiff1d(np.arange(X.shape[1]), frozen)
         gram = alpha0 * Y.T @ Y
         data = float(np.einsum("ur,rs,us->", X, gram, X))
-        before = float(reg @ np.sum(X * X, axis=1))
+        before = float(reg @ np.sum(X[:, free] ** 2, axis=1))
         for u in range(len(X)):
             entries = slice(matrix.indptr[u], matrix.indptr[u + 1])
             y, w = Y[matrix.indices[entries]], matrix.values[entries].astype(np.float64)
+            t = targets[entries].astype(np.float64)
             s = y @ X[u]
-            data += float(np.sum((w + shift) * (1 - s) ** 2 - shift * s**2))
-            A = gram + reg[u] * np.eye(X.shape[1]) + (y * w[:, None]).T @ y
-            b = y.T @ (w + shift)
+            data += float(np.sum(w * s**2 - 2 * t * s))
+            A = gram + (y * w[:, None]).T @ y
+            gradient = (y.T @ t - A @ X[u])[free] - reg[u] * X[u, free]
             try:
-                X[u] = X[u] + relaxation * (np.linalg.solve(A, b) - X[u]) if len(w) else 0.0
+                move = np.linalg.solve(A[np.ix_(free, free)] + reg[u] * np.eye(len(free)), gradient)
+                X[u, free] = X[u, free] + relaxation * move if len(w) else 0.0
             except np.linalg.LinAlgError:
                 X[u] = np.nan
-        return SweepStats(data, before, float(reg @ np.sum(X * X, axis=1)))
+        return SweepStats(data, before, float(reg @ np.sum(X[:, free] ** 2, axis=1)))
 
     def index_items(self, items: Floats) -> Floats:
         return items

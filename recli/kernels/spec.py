@@ -4,16 +4,16 @@ A backend is chosen once (`kernels.load`) and knows arrays only: no files, no lo
 configuration. It keeps its own copies of matrices and tables (`matrix`, `table`), in whatever layout suits the device;
 `host` brings a table back.
 
-**The implicit ALS problem** (Rendle et al. 2022, "Revisiting the Performance of iALS on Item Recommendation
-Benchmarks", eq. 3; Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3). With x_u
-a row of the side being solved, y_j a row of the fixed side, s = x_u . y_j, and w_uj > 0 the stored entries:
+**The alternating least-squares problem.** With x_u a row of the side being solved, y_j a row of the fixed side, s =
+x_u . y_j, and w_uj >= 0, t_uj the weights and targets of the stored entries:
 
-    L = sum_stored [ (w + shift)(1 - s)^2 - shift s^2 ] + alpha0 sum_all s^2 + sum_u regularization_u |x_u|^2 + (fixed
-    side's penalty)
+    L = sum_stored [ w s^2 - 2 t s ] + alpha0 sum_all s^2 + sum_u regularization_u |x_u|^2 + (fixed side's penalty)
 
-shift = 0 is Rendle's loss; shift = alpha0 turns it into Hu's, whose unobserved pairs alone have weight alpha0. Row u is
-solved by A_u x_u = b_u with A_u = alpha0 Y^T Y + regularization_u I + sum_j w_uj y_j y_j^T and b_u = sum_j (w_uj +
-shift) y_j.
+which is, up to the constant sum_stored t (t / w for squared errors), the objective of implicit ALS with t = w (Rendle
+et al. 2022, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", eq. 3), with t = w + alpha0 (Hu,
+Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3, whose unobserved pairs alone have
+weight alpha0), and of explicit ALS with w = 1, t = the rating, alpha0 = 0. Row u is solved by A_u x_u = b_u with A_u =
+alpha0 Y^T Y + regularization_u I + sum_j w_uj y_j y_j^T and b_u = sum_j t_uj y_j.
 
 **A score** is the float64 dot product of two float32 rows in a fixed order, rounded to float32: lane l of 8 sums the
 products of columns l, l + 8, l + 16, ... in that order; then lanes are halved (l + lane l+4, then l+2, then l+1).
@@ -37,8 +37,8 @@ Nums: TypeAlias = NDArray[np.int32]
 class SweepStats(NamedTuple):
     """What a half-sweep saw on its way: data + penalty_before + the fixed side's penalty is L before it.
 
-    data: sum_stored[...] + alpha0 sum_all s^2 with the rows as given; penalty_before, penalty_after: sum_u
-    regularization_u |x_u|^2.
+    data: sum_stored [w s^2 - 2 t s] + alpha0 sum_all s^2 with the rows as given; penalty_before, penalty_after: sum_u
+    regularization_u |x_u|^2 without frozen columns.
     """
 
     data: float
@@ -52,7 +52,9 @@ class Kernels(Protocol):
     name: str
 
     def matrix(self, csr: Csr) -> Any:
-        """A handle on a sparse matrix for `half_sweep`. The arrays must not change while it lives."""
+        """A handle on a sparse matrix; its values are the weights of `half_sweep`. The arrays must not change while it
+        lives.
+        """
         ...
 
     def table(self, rows: Floats) -> Any:
@@ -69,20 +71,23 @@ class Kernels(Protocol):
         solve: Any,
         fixed: Any,
         *,
+        targets: Floats,
         alpha0: float,
-        shift: float,
         regularization: Floats,
         steps: int,
         relaxation: float,
+        frozen: tuple[int, ...] = (),
     ) -> SweepStats:
         """Moves every row of `solve` (IN/OUT) towards its minimiser with `fixed` (IN/OUT) held.
 
-        matrix: rows are those of `solve`, columns those of `fixed`. regularization: float32[rows], all > 0. steps:
-        preconditioned conjugate-gradient steps from the row as given; `reference` solves exactly and ignores it.
-        relaxation: omega in x + omega (x* - x), 0 < omega < 2: the row's problem is quadratic and x* minimises it over
-        the steps' subspace, so any such omega lowers the objective. A row without entries becomes zero. Both tables may
-        come back multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its
-        largest entry after enough steps. The same bits for any number of threads. Where numbers overflow, the terms
+        matrix: rows are those of `solve`, columns those of `fixed`. targets: float32[nnz], t in the matrix's order.
+        regularization: float32[rows], all > 0. steps: preconditioned conjugate-gradient steps from the row as given;
+        `reference` solves exactly and ignores it. relaxation: omega in x + omega (x* - x), 0 < omega < 2: the row's
+        problem is quadratic and x* minimises it over the steps' subspace, so any such omega lowers the objective. A row
+        without entries becomes zero. frozen: columns of `solve` that keep their values and are not regularised (the
+        ones that carry the other side's biases), with alpha0 = 0 only. With alpha0 > 0 both tables may come back
+        multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its largest entry
+        after enough steps. The same bits for any number of threads. Where numbers overflow, the terms
         returned are not all finite; there is no exception and no warning.
         """
         ...

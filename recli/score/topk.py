@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from recli.artifacts import Factors, Scores
+from recli.artifacts import MODEL, POPULAR, Factors, Scores
 from recli.config import PROCESS_BYTES, ScoreConfig
 from recli.errors import BusyError, DataError, UsageError
 from recli.ids import Csr, take_rows
@@ -74,7 +74,7 @@ def _blocks(
             start=start,
             items=np.repeat(by_popularity[None], len(nums), axis=0),
             scores=np.repeat(popularity[None], len(nums), axis=0),
-            popular=popular,
+            reasons=np.where(popular, POPULAR, MODEL).astype(np.uint8),
         )
         if len(known):
             excluded = take_rows(seen, known) if seen else None

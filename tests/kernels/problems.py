@@ -40,11 +40,18 @@ class Problem:
         return np.array(rows).reshape(self.X.shape)
 
     def data(self, X: NDArray[np.floating]) -> float:
-        """The objective without penalties."""
+        """The objective without penalties and without its constant."""
         weights, stored = self.dense()
         s = X.astype(float) @ self.Y.astype(float).T
-        on_stored = (weights + self.shift) * (1 - s) ** 2 - self.shift * s**2
+        on_stored = weights * s**2 - 2 * (weights + self.shift) * s
         return float((stored * on_stored).sum() + self.alpha0 * (s**2).sum())
+
+    def constant(self) -> float:
+        """With it the objective is a sum of squares."""
+        return float(self.targets().astype(float).sum())
+
+    def targets(self) -> Floats:
+        return self.matrix.values + np.float32(self.shift)
 
     def penalty(self, X: NDArray[np.floating]) -> float:
         return float(self.regularization.astype(float) @ (X.astype(float) ** 2).sum(axis=1))
@@ -59,7 +66,7 @@ class Problem:
             X,
             Y,
             alpha0=self.alpha0,
-            shift=self.shift,
+            targets=self.targets(),
             regularization=self.regularization,
             steps=steps,
             relaxation=relaxation,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recli.artifacts import Factors, Scores
+from recli.artifacts import POPULAR, Factors, Scores
 from recli.config import ScoreConfig
 from recli.errors import BusyError, DataError, UsageError
 from recli.ids import Ids
@@ -58,7 +58,7 @@ def lists(blocks: Iterator[Scores]) -> tuple[NDArray[Any], NDArray[Any], NDArray
     for block in blocks:
         assert block.start == at
         at += len(block.items)
-        parts.append((block.items, block.scores, block.popular))
+        parts.append((block.items, block.scores, block.reasons == POPULAR))
     items, scores, popular = (np.concatenate(part) for part in zip(*parts, strict=True))
     return items, scores, popular
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -37,6 +38,11 @@ UNIT_ROUNDOFF = 2.0**-24
 class Matrix:
     csr: Csr
     chunks: list[Nums]  # row numbers, longest rows first, about equal work in each
+
+    @cached_property
+    def column_weights(self) -> Floats:
+        """The sum of each column's values, up to its last column in use."""
+        return np.bincount(self.csr.indices, self.csr.values).astype(np.float32)
 
 
 @dataclass
@@ -89,25 +95,25 @@ class CpuKernels:
         solve: Table,
         fixed: Table,
         *,
+        targets: Floats,
         alpha0: float,
-        shift: float,
         regularization: Floats,
         steps: int,
         relaxation: float,
+        frozen: tuple[int, ...] = (),
     ) -> SweepStats:
-        with self._blas.limit(limits=1):
-            rank, width = fixed.rank, fixed.rows.shape[1]
-            gram = self._gram(fixed.rows)[:rank, :rank]
-            if not np.isfinite(gram).all():
-                return SweepStats(np.nan, np.nan, np.nan)
-            values, vectors = np.linalg.eigh(gram)
-            basis = np.zeros((width, width), np.float32)  # the zero columns stay where they are, behind the others
-            basis[:rank, :rank] = vectors
-            gram_diagonal = np.zeros(width, np.float32)
-            with np.errstate(over="ignore"):  # infinite then, which shows in the terms
-                gram_diagonal[:rank] = alpha0 * np.maximum(values, 0)
-            self._rotate(solve.rows, basis)
-            self._rotate(fixed.rows, basis)
+        width = fixed.rows.shape[1]
+        gram_diagonal, spread = np.zeros(width, np.float32), np.zeros(width, np.float32)
+        with self._blas.limit(limits=1), np.errstate(over="ignore", invalid="ignore"):  # which shows in the terms
+            if alpha0:
+                spectrum = self._to_eigenbasis(solve, fixed)
+                if spectrum is None:
+                    return SweepStats(np.nan, np.nan, np.nan)
+                gram_diagonal[: fixed.rank] = alpha0 * spectrum
+            else:  # no Gram matrix to precondition with: what an entry adds to the diagonal of A on average
+                spread[:] = (matrix.column_weights @ fixed.rows[: len(matrix.column_weights)] ** 2) / max(
+                    1, len(matrix.csr.indices)
+                )
         indptr, indices, values_ = matrix.csr
         cap = max(4, CACHED_BYTES // (4 * width) // 4 * 4)
         local = threading.local()
@@ -120,12 +126,14 @@ class CpuKernels:
                 indptr,
                 indices,
                 values_,
+                targets,
                 chunk,
                 solve.rows,
                 fixed.rows,
                 gram_diagonal,
                 regularization,
-                np.float32(shift),
+                spread,
+                np.array(frozen, np.int64),
                 steps,
                 np.float32(relaxation),
                 local.gathered,
@@ -186,6 +194,19 @@ class CpuKernels:
         for part in parts:
             total += part
         return total
+
+    def _to_eigenbasis(self, solve: Table, fixed: Table) -> NDArray[np.float64] | None:
+        """Rotates both tables (IN/OUT) so that fixed^T fixed is diagonal; its diagonal, or None where it overflows."""
+        rank, width = fixed.rank, fixed.rows.shape[1]
+        gram = self._gram(fixed.rows)[:rank, :rank]
+        if not np.isfinite(gram).all():
+            return None
+        values, vectors = np.linalg.eigh(gram)
+        basis = np.zeros((width, width), np.float32)  # the zero columns stay where they are, behind the others
+        basis[:rank, :rank] = vectors
+        self._rotate(solve.rows, basis)
+        self._rotate(fixed.rows, basis)
+        return np.maximum(values, 0)
 
     def _rotate(self, rows: Floats, basis: Floats) -> None:
         """rows (IN/OUT) @ basis, block by block in place."""

@@ -1,8 +1,8 @@
 """The rows of an iALS half-sweep: preconditioned conjugate gradients in the eigenbasis of the Gram matrix (numba).
 
-Per row u the normal equations are A x = b with A = diag + sum_j w_j y_j y_j^T and b = sum_j (w_j + shift) y_j. In the
-eigenbasis of Y^T Y the first part is diagonal (spec.py gives the terms), so a step costs O(n_u rank), with no rank^2
-product, and any regularisation per row is free.
+Per row u the normal equations are A x = b with A = diag + sum_j w_j y_j y_j^T and b = sum_j t_j y_j. In the eigenbasis
+of Y^T Y the first part is diagonal (spec.py gives the terms), so a step costs O(n_u rank), with no rank^2 product, and
+any regularisation per row is free.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ def solve_rows(
     indptr: Any,
     indices: Any,
     weight: Any,
+    target: Any,
     order: Any,
     X: Any,
     Y: Any,
     gram_diagonal: Any,
     regularization: Any,
-    shift: Any,
+    spread: Any,
+    frozen: Any,
     steps: Any,
     relaxation: Any,
     gathered: Any,
@@ -60,14 +62,18 @@ def solve_rows(
         norm, quadratic = F(0), F(0)
         for k in range(rank):
             diagonal[k] = gram_diagonal[k] + regularization[u]
-            inverse[k] = F(1) / diagonal[k]
+            inverse[k] = F(1) / (diagonal[k] + F(n) * spread[k])
             residual[k] = -diagonal[k] * x[k]
             norm += x[k] * x[k]
             quadratic += x[k] * gram_diagonal[k] * x[k]
+        for k in frozen:
+            inverse[k] = F(0)
+            norm -= x[k] * x[k]
         before += np.float64(regularization[u] * norm)
         data += np.float64(quadratic)
         if n == 0:
-            x[:] = 0
+            for k in range(rank):
+                x[k] *= F(inverse[k] == F(0))
             continue
         # The residual b - A x, four entries a time. A last group of fewer than four repeats its last row with
         # coefficient zero.
@@ -86,18 +92,22 @@ def solve_rows(
                 s0, s1, s2, s3 = gather_dot4(y0, y1, y2, y3, z_at + np.uint64(j) * stride, x_at, rank)
             else:
                 s0, s1, s2, s3 = dot4(y0, y1, y2, y3, x_at, rank)
-            f0, f1, f2, f3 = F(0), F(0), F(0), F(0)
-            f0 = w0 + shift - w0 * s0
-            data += (w0 + shift) * (F(1) - s0) * (F(1) - s0) - shift * s0 * s0
+            t0, t1, t2, t3 = target[e], F(0), F(0), F(0)
             if last >= 1:
-                f1 = w1 + shift - w1 * s1
-                data += (w1 + shift) * (F(1) - s1) * (F(1) - s1) - shift * s1 * s1
+                t1 = target[e + 1]
+            else:
+                w1 = F(0)
             if last >= 2:
-                f2 = w2 + shift - w2 * s2
-                data += (w2 + shift) * (F(1) - s2) * (F(1) - s2) - shift * s2 * s2
+                t2 = target[e + 2]
+            else:
+                w2 = F(0)
             if last >= 3:
-                f3 = w3 + shift - w3 * s3
-                data += (w3 + shift) * (F(1) - s3) * (F(1) - s3) - shift * s3 * s3
+                t3 = target[e + 3]
+            else:
+                w3 = F(0)
+            data += (w0 * s0 - F(2) * t0) * s0 + (w1 * s1 - F(2) * t1) * s1
+            data += (w2 * s2 - F(2) * t2) * s2 + (w3 * s3 - F(2) * t3) * s3
+            f0, f1, f2, f3 = t0 - w0 * s0, t1 - w1 * s1, t2 - w2 * s2, t3 - w3 * s3
             axpy4(y0, y1, y2, y3, r_at, rank, f0, f1, f2, f3)
         rz = F(0)
         for k in range(rank):
@@ -142,5 +152,7 @@ def solve_rows(
         norm = F(0)
         for k in range(rank):
             norm += x[k] * x[k]
+        for k in frozen:
+            norm -= x[k] * x[k]
         after += np.float64(regularization[u] * norm)
     return data, before, after

@@ -1,0 +1,106 @@
+"""What the modes of recli score share: the flags as one value, the checks on their combination, and the formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recli.cli import options as o
+from recli.cli.console import Console
+from recli.config import ReadConfig, ScoreConfig
+from recli.errors import UsageError
+
+SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+INPUTS = (
+    "factors",
+    "users",
+    "history",
+    "pairs",
+    "similar",
+    "similar_users",
+    "truth",
+    "allow",
+    "deny",
+    "deny_pairs",
+    "items",
+)
+MODES = {"pairs": ".pairs.parquet", "similar": ".similar.parquet", "similar_users": ".similar-users.parquet"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of recli score. flags: the command's parameters by name; path: where to write, or None."""
+
+    flags: Mapping[str, Any]
+    mode: str
+    console: Console
+    config: ScoreConfig
+    reading: ReadConfig
+    limit: int | None
+    workers: int
+    path: str | None
+    format: str
+
+    @classmethod
+    def of(cls, flags: Mapping[str, Any]) -> Job:
+        console = Console.of("score", flags)
+        config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
+        modes = [mode for mode in MODES if flags[mode] is not None]
+        if len(modes) > 1:
+            raise UsageError(" and ".join(map(_flag, modes)) + " exclude each other")
+        mode = modes[0] if modes else "lists"
+        reading = o.read_config({name: flags[name] for name in ("columns", "no_header")}, where=flags["truth_where"])
+        o.check_paths(tuple(flags[name] for name in INPUTS), flags["output"], flags["stats"], flags["json_"])
+        path = flags["output"]
+        if path is None and not (flags["truth"] and mode in ("lists", "pairs")):
+            path = o.default_output([flags["factors"]], MODES.get(mode, ".recs.parquet"))
+        piped = [_flag(name) for name in INPUTS if flags[name] == "-"]
+        if len(piped) > 1:
+            raise UsageError(f"only one of {' and '.join(piped)} can be - (stdin)")
+        if flags["truth_where"] is not None and flags["truth"] is None:
+            raise UsageError(f"--truth-where {flags['truth_where']!r}: there is no --truth for it to filter")
+        return cls(
+            flags=flags,
+            mode=mode,
+            console=console,
+            config=config,
+            reading=reading,
+            limit=o.parse_size(flags["memory_limit"]),
+            workers=o.limit_threads(flags["threads"]),
+            path=path,
+            format=output_format(path, flags["output_format"]),
+        )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(self.flags[name] for name in INPUTS if self.flags[name])
+
+
+def output_format(path: str | None, asked: str | None) -> str:
+    """The format of the output: as asked, else by suffix."""
+    if asked is not None:
+        if asked not in SUFFIXES.values():
+            raise UsageError(f"--output-format {asked}: expected parquet, csv or ndjson")
+        return asked
+    if path in (None, "-"):
+        return "parquet"
+    suffix = os.path.splitext(str(path))[1].lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"-o {path}: expected a suffix out of {', '.join(SUFFIXES)}, or --output-format")
+    return SUFFIXES[suffix]
+
+
+def _flag(name: str) -> str:
+    return "FACTORS" if name == "factors" else f"--{name.replace('_', '-')}"
+
+
+def _max_per(text: str | None) -> dict[str, int]:
+    caps = {}
+    for part in text.split(",") if text else []:
+        column, equals, count = part.partition("=")
+        if not column.strip() or not equals or not count.strip().isdecimal() or int(count) < 1:
+            raise UsageError(f"--max-per {text}: expected COLUMN=N, N from 1 up, as category=3, found {part!r}")
+        caps[column.strip()] = int(count)
+    return caps
