@@ -43,9 +43,9 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """P float32[U, r], Q float32[I, r], biases float32[U], float32[I] (None: zero) and a number; settings: those that the data
-    decided; objectives: one an iteration; scores: of validation, one an iteration, and `best` the iteration that was
-    kept, from 1 (0: there was no validation).
+    """P float32[U, r], Q float32[I, r]; biases float32[U], float32[I] (None: zero) and a number; settings: those that
+    the data decided; objectives: one an iteration; scores: of validation, one an iteration, and `best` the iteration
+    that was kept, from 1 (0: there was no validation).
     """
 
     P: NDArray[np.float32]

@@ -206,7 +206,7 @@ class CpuKernels:
         basis[:rank, :rank] = vectors
         self._rotate(solve.rows, basis)
         self._rotate(fixed.rows, basis)
-        return np.maximum(values, 0)
+        return np.asarray(np.maximum(values, 0), np.float64)
 
     def _rotate(self, rows: Floats, basis: Floats) -> None:
         """rows (IN/OUT) @ basis, block by block in place."""
