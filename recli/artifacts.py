@@ -127,10 +127,11 @@ class Factors:
         extra += [np.ones((len(rows), 1), np.float32)] if self._has_item_bias else []
         return np.ascontiguousarray(np.hstack([rows, *extra], dtype=np.float32))
 
-    def item_rows(self) -> NDArray[np.float32]:
-        extra = [np.ones((len(self.Q), 1), np.float32)] if self._has_level else []
-        extra += [self.b_v[:, None]] if self._has_item_bias else []
-        return np.ascontiguousarray(np.hstack([self.Q, *extra], dtype=np.float32))
+    def item_rows(self, nums: NDArray[Any] | slice = slice(None)) -> NDArray[np.float32]:
+        rows = self.Q[nums]
+        extra = [np.ones((len(rows), 1), np.float32)] if self._has_level else []
+        extra += [self.b_v[nums][:, None]] if self._has_item_bias else []
+        return np.ascontiguousarray(np.hstack([rows, *extra], dtype=np.float32))
 
     @cached_property
     def _has_level(self) -> bool:
@@ -169,6 +170,8 @@ class Factors:
 
 REASONS = ("model", "history", "popular")
 MODEL, HISTORY, POPULAR = range(len(REASONS))
+# Of the predictions of given pairs: 1 is added for a user that the model does not know, 2 for an item.
+PAIR_REASONS = ("model", "unknown user", "unknown item", "unknown user and item")
 
 
 @dataclass(frozen=True, kw_only=True)

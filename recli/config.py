@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,11 @@ def number(default: Any, low: float, high: float, *, above: bool = False) -> Any
 
 def choice(default: str, *names: str) -> Any:
     return field(default=default, metadata={"names": names})
+
+
+def text(default: str, pattern: str, expected: str) -> Any:
+    """A text field that a regular expression matches, and what it asks for in words."""
+    return field(default=default, metadata={"pattern": pattern, "expected": expected})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +45,14 @@ def _check(
     high: float | None = None,
     above: bool = False,
     names: tuple[str, ...] = (),
+    pattern: str = "",
+    expected: str = "",
 ) -> None:
     flag = f"--{name.replace('_', '-')} {value}"
     if names and value not in names:
         raise UsageError(f"{flag}: expected one of {', '.join(names)}")
+    if pattern and not re.fullmatch(pattern, value):
+        raise UsageError(f"{flag}: expected {expected}")
     if high is not None and not (low < value <= high if above else low <= value <= high):
         least = f"above {_plain(low)} up" if above else f"from {_plain(low)}"
         raise UsageError(f"{flag}: expected a value {least} to {_plain(high)}")
@@ -79,7 +89,8 @@ class ReadConfig(Config):
 
 PROCESS_BYTES = 350_000_000  # Python, polars, numba and their code: what any job takes
 UNOBSERVED_SHARE = 8.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
-REGULARIZATION = {"ials": 0.01, "als": 0.05}  # reg where none is given
+REGULARIZATION = {"ials": 0.01, "als": 0.7}  # reg where none is given; both from grids (docs/quality.md)
+ACTIVITY_POWER = {"ials": 1.0, "als": 0.6}  # nu where none is given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +109,18 @@ class FactorizeConfig(Config):
     rank: int = number(64, 1, 16384)
     loss: str = choice("rendle", "rendle", "hu")
     reg: float | None = number(None, 0, 1e6, above=True)
-    nu: float = number(1.0, 0, 2)
+    nu: float | None = number(None, 0, 2)
     alpha: float | None = number(None, 0, 1e6, above=True)
     alpha0: float | None = number(None, 0, 1e6)
     normalize: str = choice("auto", "auto", "bias", "degree", "none")
     energy: float | None = number(None, 0, 1, above=True)
     iterations: int = number(8, 1, 100_000)
     tol: float = number(0.0, 0, 1)
-    metric: str = "auto"
+    metric: str = text(
+        "auto",
+        r"auto|rmse|(recall|recall_capped|ndcg|map|hit_rate|mrr)@[1-9][0-9]{0,3}",
+        "auto, rmse, or recall, recall_capped, ndcg, map, hit_rate or mrr at a length, as ndcg@10",
+    )
     patience: int = number(3, 1, 100_000)
     seed: int = number(0, 0, 2**63 - 1)
     seen: bool = True
@@ -123,6 +138,6 @@ class ScoreConfig(Config):
 
     k: int = number(10, 1, 1_000_000)
     keep_seen: bool = False
-    min_score: float | None = None
+    min_score: float | None = number(None, -3e38, 3e38)
     max_per: dict[str, int] = field(default_factory=dict)
     explain: int = number(0, 0, 1000)

@@ -2,6 +2,7 @@
 
 RecliError
 +-- UsageError         2   flags or settings that make no sense
++-- GateError          3   the result is not as --expect says; the old output stays
 +-- DataError         65   the input is not what it should be
 +-- MissingInputError 66   no such input, or it may not be read
 +-- DeviceError       69   the device asked for cannot be used
@@ -28,6 +29,10 @@ class RecliError(Exception):
 
 class UsageError(RecliError):
     exit_code = 2
+
+
+class GateError(RecliError):
+    exit_code = 3
 
 
 class DataError(RecliError):

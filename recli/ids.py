@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,6 +102,26 @@ def take_rows(matrix: Csr, nums: NDArray[np.int64]) -> Csr:
     at = np.arange(indptr[-1]) + np.repeat(firsts - indptr[:-1], lengths)
     indices = np.asarray(matrix.indices)[at]
     return Csr(indptr, indices, np.ones(len(indices), np.float32))
+
+
+def slice_rows(matrix: Csr, start: int, end: int) -> Csr:
+    """Rows start to end, without a copy of their entries; values are empty where the matrix has none."""
+    indptr = matrix.indptr[start : end + 1]
+    entries = slice(indptr[0], indptr[-1])
+    return Csr(indptr - indptr[0], matrix.indices[entries], matrix.values[entries])
+
+
+def union_rows(matrices: Sequence[Csr], columns: int) -> Csr:
+    """In each row, the columns that any of the matrices (at least one; equally many rows) has there; with ones for
+    values.
+    """
+    if len(matrices) == 1:
+        return matrices[0]
+    rows = len(matrices[0].indptr) - 1
+    row_of = np.concatenate([np.repeat(np.arange(rows), np.diff(matrix.indptr)) for matrix in matrices])
+    entries = np.unique(row_of * columns + np.concatenate([matrix.indices for matrix in matrices]))
+    indptr = np.append(0, np.cumsum(np.bincount(entries // columns, minlength=rows)))
+    return Csr(indptr, (entries % columns).astype(np.int32), np.ones(len(entries), np.float32))
 
 
 def transpose(matrix: Csr, items: int) -> Csr:

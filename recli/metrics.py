@@ -101,3 +101,22 @@ class RankingQuality:
         means[f"coverage@{self.k}"] = float(self._covered.mean()) if len(self._covered) else 0.0
         means[f"novelty@{self.k}"] = self._novelty / max(1, self._listed)
         return means
+
+
+@dataclass
+class RatingErrors:
+    """Root mean squared and mean absolute error of predicted ratings, added up over blocks of pairs."""
+
+    pairs: int = 0
+    _squared: float = 0.0
+    _absolute: float = 0.0
+
+    def add(self, predicted: NDArray[np.float32], ratings: NDArray[np.float32]) -> None:
+        errors = predicted.astype(np.float64) - ratings
+        self.pairs += len(errors)
+        self._squared += float(errors @ errors)
+        self._absolute += float(np.abs(errors).sum())
+
+    def result(self) -> dict[str, float]:
+        """rmse and mae; at least one pair must have been added."""
+        return {"rmse": float(np.sqrt(self._squared / self.pairs)), "mae": self._absolute / self.pairs}

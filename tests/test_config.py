@@ -26,6 +26,7 @@ def types(kind: type[Config], name: str) -> set[type]:
 
 NUMBERS = [given for given in FIELDS if "low" in given.values[1].metadata]
 NAMES = [given for given in FIELDS if "names" in given.values[1].metadata]
+TEXTS = [given for given in FIELDS if "pattern" in given.values[1].metadata]
 
 
 def test_every_number_has_a_range_and_every_name_a_list() -> None:
@@ -34,7 +35,7 @@ def test_every_number_has_a_range_and_every_name_a_list() -> None:
     numbers = {given.id for given in FIELDS if {int, float} & types(given.values[0], given.values[1].name)}
     assert numbers == {given.id for given in NUMBERS}
     names = {given.id for given in FIELDS if types(given.values[0], given.values[1].name) == {str}}
-    assert names == {given.id for given in NAMES}
+    assert names == {given.id for given in NAMES + TEXTS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,6 +80,16 @@ def test_a_name_must_be_one_of_those_offered(kind: type[Config], field: Any) -> 
     for name in ("", names[0].upper(), names[0] + " "):
         with pytest.raises(UsageError, match=f"expected one of {', '.join(names)}$"):
             kind(**{field.name: name})
+
+
+@pytest.mark.parametrize("metric", ["auto", "rmse", "ndcg@10", "recall_capped@1000", "mrr@1"])
+def test_a_metric_is_one_that_there_is_at_a_length(metric: str) -> None:
+    assert FactorizeConfig(metric=metric).metric == metric
+    for wrong in ("", metric + "@", metric.upper(), "ndcg", "ndcg@0", "recall@10000", "precision@10", "rmse@10"):
+        with pytest.raises(
+            UsageError, match=f"^--metric {re.escape(wrong)}: expected auto, rmse, or recall, .* ndcg@10"
+        ):
+            FactorizeConfig(metric=wrong)
 
 
 def test_messages_name_flag_value_and_range() -> None:

@@ -1,18 +1,19 @@
-"""recli factorize: config -> read -> kernels -> solver -> write."""
+"""recli factorize: its flags; a model by training (training.py), from a matrix, or from another program; then what is
+done with every model: compress, write, export.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import contextlib
+from typing import Annotated, Any
 
 import typer
 
 from recli.cli import options as o
-from recli.cli.console import Console, print_json, size_text
+from recli.cli.console import Console, print_json
+from recli.cli.training import Model, Training, valid_share
 from recli.config import FactorizeConfig
-from recli.errors import BusyError, UsageError
-
-if TYPE_CHECKING:
-    from recli.io import ReadReport
+from recli.errors import UsageError
 
 D = FactorizeConfig()
 EXAMPLES = """Examples:
@@ -20,9 +21,29 @@ EXAMPLES = """Examples:
 \b
   recli factorize ratings.parquet --rank 100
   recli factorize ratings.csv --where "rating >= 4" --rank 256 --reg 0.002
+  recli factorize ratings.parquet --solver als --valid 10% --iterations 30
   recli factorize 'logs/*.csv.gz' --columns user=uid,item=sku -o model.npz
+  recli factorize table.npy --solver svd --energy 0.95 -o table.factors.npz
   recli factorize plays.parquet --weight minutes --loss hu --dry-run
 """
+# Flags that some solvers alone know. Given on the command line for another, they would silently do nothing.
+SOLVERS_WITH = {
+    "rank": ("ials", "als", "svd"),
+    "loss": ("ials",),
+    "reg": ("ials", "als"),
+    "nu": ("ials", "als"),
+    "alpha": ("ials",),
+    "alpha0": ("ials",),
+    "weight": ("ials", "svd"),
+    "normalize": ("svd",),
+    "energy": ("svd",),
+    "iterations": ("ials", "als"),
+    "tol": ("ials", "als"),
+    "patience": ("ials", "als"),
+    "checkpoint_every": ("ials", "als"),
+    "init": ("ials", "als"),
+}
+TRAINING_ONLY = ("solver", *SOLVERS_WITH, "seed", "valid", "metric", "dry_run")
 app = o.app()
 
 
@@ -30,18 +51,27 @@ app = o.app()
 def factorize(
     ctx: typer.Context,
     inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT", help="Ratings tables: files, folders, globs, s3:// addresses, or - (stdin)."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Ratings tables: files, folders, globs, s3:// addresses, or - (stdin); for svd also a matrix "
+            "(sparse .npz, dense .npy).",
+        ),
+    ] = None,
     output: o.OutputPath = None,
-    solver: Annotated[str, o.option("--solver", help="ials, or pop (the popularity baseline).")] = D.solver,
+    solver: Annotated[
+        str,
+        o.option("--solver", help="ials; als (explicit ratings, with biases); svd; or pop (the popularity baseline)."),
+    ] = D.solver,
     rank: Annotated[int, o.option("--rank", help="Factors of each user and item.")] = D.rank,
     loss: Annotated[str, o.option("--loss", help="ials: rendle (2022), or hu (Hu, Koren, Volinsky 2008).")] = D.loss,
     reg: Annotated[
-        float | None,
-        o.option("--reg", help="ials, als: regularisation; larger is smoother [default: 0.01; als: 0.05]."),
+        float | None, o.option("--reg", help="Regularisation; larger is smoother [default: ials 0.01, als 0.7].")
     ] = None,
-    nu: Annotated[float, o.option("--nu", help="ials: how regularisation grows with activity, 0 (not) to 1.")] = D.nu,
+    nu: Annotated[
+        float | None,
+        o.option("--nu", help="How regularisation grows with activity, 0 (not) to 1 [default: ials 1, als 0.6]."),
+    ] = None,
     alpha: Annotated[
         float | None, o.option("--alpha", help="ials: weigh each pair alpha times its rating [default: 1 a pair].")
     ] = None,
@@ -52,12 +82,70 @@ def factorize(
     weight: Annotated[
         str | None, o.option("--weight", help="Column of confidence weights, instead of --alpha.")
     ] = None,
-    iterations: Annotated[int, o.option("--iterations", help="ials: sweeps over users and items.")] = D.iterations,
-    tol: Annotated[
-        float, o.option("--tol", help="ials: stop once the objective falls by less than this share.")
-    ] = D.tol,
-    seed: Annotated[int, o.option("--seed", help="Seed of the initial factors.")] = D.seed,
+    normalize: Annotated[
+        str,
+        o.option("--normalize", help="svd: take off biases (bias), divide by activity (degree), none, or auto."),
+    ] = D.normalize,
+    energy: Annotated[
+        float | None,
+        o.option("--energy", help="svd: the smallest rank that keeps this share of the squared values, as 0.95."),
+    ] = None,
+    iterations: Annotated[int, o.option("--iterations", help="ials, als: sweeps over users and items.")] = D.iterations,
+    tol: Annotated[float, o.option("--tol", help="Stop once the objective falls by less than this share.")] = D.tol,
+    valid: Annotated[
+        str | None,
+        o.option(
+            "--valid", help="Measure on held-out pairs, a file or a share such as 10%, and keep the best iteration."
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        o.option(
+            "--metric", help="What --valid measures: rmse, ndcg@10, recall@20, ... [auto: als rmse, else ndcg@10]."
+        ),
+    ] = D.metric,
+    patience: Annotated[
+        int, o.option("--patience", help="Stop after so many iterations without a better validation.")
+    ] = D.patience,
+    init: Annotated[
+        str | None,
+        o.option("--init", help="Start from this model: ids keep their numbers, new ones are appended."),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        o.option(
+            "--checkpoint-every",
+            help="Keep the state every so many iterations; the same command goes on where it was stopped.",
+        ),
+    ] = None,
+    seed: Annotated[int, o.option("--seed", help="Seed of the initial factors, and of what is held out.")] = D.seed,
+    import_: Annotated[
+        str | None,
+        o.option(
+            "--import", metavar="MODEL", help="A finished model instead of training: saved by implicit, or recli."
+        ),
+    ] = None,
+    store: Annotated[
+        str,
+        o.option("--store", help="How factors are stored: f32, f16, int8, or pq (product quantisation, 1/16)."),
+    ] = D.store,
+    keep_rows: Annotated[
+        bool,
+        o.option("--keep-rows", help="int8, pq: keep the items' exact rows as well, to rescore candidates with."),
+    ] = False,
+    hash_users: Annotated[
+        int | None, o.option("--hash-users", help="Share so many rows among all users, several hashes each.")
+    ] = None,
+    hash_items: Annotated[int | None, o.option("--hash-items", help="The same for items.")] = None,
     no_seen: Annotated[bool, o.option("--no-seen", help="Leave the users' own items out of the model file.")] = False,
+    export_vectors: Annotated[
+        str | None,
+        o.option(
+            "--export-vectors",
+            metavar="DIR",
+            help="Folder for the vectors of users and items: Parquet, and faiss and usearch indexes where installed.",
+        ),
+    ] = None,
     where: Annotated[str | None, o.option("--where", help='SQL condition on rows, such as "rating >= 3".')] = None,
     duplicates: Annotated[
         str,
@@ -84,91 +172,88 @@ def factorize(
     """Ratings to a low-rank model: learns factors of users and items, and writes them to one NPZ file."""
     console = Console.of("factorize", ctx.params)
     config = o.pick(FactorizeConfig, ctx.params, seen=not no_seen)
-    reading = o.read_config(ctx.params)
-    limit = o.parse_size(memory_limit)
+    inputs = inputs or []
+    _check_flags(ctx, inputs)
     workers = o.limit_threads(threads)
-    o.check_paths(inputs, output, stats, json_)
-    path = output or o.default_output(inputs, ".factors.npz")
+    given = [
+        path for path in (*inputs, import_, init, valid if valid_share(valid) is None else None) if path is not None
+    ]
+    o.check_paths(given, output, stats, json_)
+    path = output or o.default_output(inputs or [str(import_)], ".factors.npz")
     if path.lower().endswith(o.TABLES):
         raise UsageError(f"-o {path}: a model is an NPZ file: give it a name that ends in .npz")
-    if alpha is not None and weight:
-        raise UsageError("--alpha and --weight exclude each other")
+    training = Training(ctx.params, console, config, o.read_config(ctx.params), workers, path)
 
     from recli import io, kernels  # heavy: numpy, scipy and polars
-    from recli.factorize import Progress, Watch, estimate
-    from recli.factorize import factorize as run
 
     o.let_ctrl_c_through()
     device_name, reason = kernels.choose(device)
-    with io.output(path, inputs=tuple(inputs), no_clobber=no_clobber) as out, io.json_output(stats) as write_stats:
-        with io.source(inputs, reading.format) as found:
-            out.refuse(found.files)
-            interactions, report = io.read_interactions(found, reading)
-        _say_what_was_read(console, report)
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(io.output(path, inputs=tuple(given), no_clobber=no_clobber))
+        export = stack.enter_context(io.vectors_folder(export_vectors, no_clobber=no_clobber))
+        write_stats = stack.enter_context(io.json_output(stats))
+        backend = stack.enter_context(kernels.load(device_name, workers))
         console.note_device(device, device_name, reason, workers)
-        plan = estimate(config, report.users, report.items, report.pairs, workers)
-        if limit is not None and plan.bytes > limit:
-            raise BusyError(
-                f"rank {config.rank} needs about {size_text(plan.bytes)}, --memory-limit is {memory_limit}: "
-                f"give --memory-limit {o.limit_text(plan.bytes)} or a smaller --rank"
-            )
-        if dry_run:
-            work = f", rank {config.rank}, {config.iterations} iterations" if config.solver == "ials" else ""
-            console.note(
-                f"plan: {config.solver}{work}; about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, "
-                f"{size_text(plan.output_bytes)} to {path}; nothing written",
-                fields={"plan": plan._asdict()},
-            )
-            if json_:
-                print_json({**console.finish(), "output": path, "config": config.semantic()})
+        if import_ is not None:
+            model: Model | None = _imported(import_, inputs, training)
+        else:
+            with io.source(inputs, training.reading.format) as found:
+                out.refuse(found.files)
+                model = _from_matrix(found, training, backend) if io.is_matrix(found) else training.run(found, backend)
+        if model is None:  # a dry run
             return
-        total = config.iterations if config.solver == "ials" else 1
-        with (
-            o.about(found.name),
-            kernels.load(device_name, workers) as backend,
-            console.progress("iteration", total) as advance,
-        ):
-
-            def on_progress(progress: Progress) -> None:
-                advance(progress.done, f"objective {progress.objective:.6g}")
-
-            factors, fit = run(interactions, config, backend, Watch(on_progress=on_progress))
-        out.write(lambda file: io.write_npz(factors, file))
-        result: dict[str, Any] = {
-            "output": path,
-            "users": report.users,
-            "items": report.items,
-            "pairs": report.pairs,
-            "solver": config.solver,
-            "rank": factors.P.shape[1],
-            "iterations": len(fit.objectives),
-            "objective": fit.objectives[-1] if fit.objectives else None,
-            **fit.settings,
-        }
-        console.stats.update(result)
+        model = _compressed(model, training, backend)
+        out.write(lambda file: io.write_npz(model.factors, file))
+        if checkpoint_every:
+            io.remove_checkpoint(path)
+        factors, written = model.factors, export(model.factors)
+        numbers: dict[str, Any] = {"output": path, "rank": factors.P.shape[1], **model.numbers}
+        console.stats.update(numbers)
         console.note(
-            f"wrote {o.shown(path)}: {report.users:,} users, {report.items:,} items, rank {factors.P.shape[1]}; "
-            f"{console.seconds():.1f} s"
+            f"wrote {o.shown(path)}: {len(factors.user_ids):,} users, {len(factors.item_ids):,} items, "
+            f"rank {factors.P.shape[1]}; {console.seconds():.1f} s"
         )
-        numbers = console.finish()
-        write_stats(numbers)
+        if written:
+            console.note(f"wrote {export_vectors}: {written.summary}", fields={"vectors": written.files})
+        result = console.finish()
+        write_stats(result)
         if json_:
-            print_json(numbers)
+            print_json(result)
 
 
-def _say_what_was_read(console: Console, report: ReadReport) -> None:
-    guessed = ", ".join(f"{role}={report.columns[role]}" for role in report.guessed)
-    columns = f"; columns {guessed} (guessed; --columns sets them)" if guessed else ""
-    counts = {
-        "rows": report.rows,
-        "users": report.users,
-        "items": report.items,
-        "pairs": report.pairs,
-        "repeated": report.repeated,
-    }
-    console.note(
-        f"read {report.rows:,} rows: {report.users:,} users, {report.items:,} items, {report.pairs:,} pairs{columns}",
-        fields=counts,
-    )
-    if report.repeated:
-        console.note(f"{report.repeated:,} rows repeated a user and item; --duplicates says what they mean")
+def _check_flags(ctx: typer.Context, inputs: list[str]) -> None:
+    """Refuses flags of the command line that would do nothing."""
+    params, given = ctx.params, o.given_flags(ctx)
+    solver = params["solver"]
+    if params["import_"] is not None:
+        for name in TRAINING_ONLY:
+            if name in given:
+                raise UsageError(f"{o.flag(name)}: a finished model is imported: it is not trained")
+    elif not inputs:
+        raise UsageError("nothing to do: give INPUT to train on, or --import MODEL")
+    for name, solvers in SOLVERS_WITH.items():
+        if name in given and solver not in solvers:
+            raise UsageError(f"{o.flag(name)}: not for --solver {solver}, but for {', '.join(solvers)}")
+    if params["alpha"] is not None and params["weight"]:
+        raise UsageError("--alpha and --weight exclude each other")
+    for name in ("metric", "patience"):
+        if name in given and params["valid"] is None:
+            raise UsageError(f"{o.flag(name)}: there is no --valid for it")
+    if params["checkpoint_every"] and params["output"] == "-":
+        raise UsageError(
+            "--checkpoint-every: a checkpoint lies beside the output, and stdout has no place: give -o FILE"
+        )
+    if params["checkpoint_every"] is not None and params["checkpoint_every"] < 1:
+        raise UsageError(f"--checkpoint-every {params['checkpoint_every']}: expected a value from 1 up")
+
+
+def _imported(path: str, inputs: list[str], training: Training) -> Model:
+    from recli import io
+
+    with io.source([path]) as found:
+        factors = io.read_model(found)
+    if inputs:
+        with io.source(inputs, training.reading.format) as found:
+            interactions, _ = io.read_interactions(found, training.reading)
+            factors = io.with_seen(factors, interactions, found.name, seen=training.config.seen)
+    return Model(factors, {"users": len(factors.user_ids), "items": len(factors.item_ids)})

@@ -32,8 +32,8 @@ EXAMPLES = """Examples:
   recli score ratings.factors.npz -k 10 -o recs.parquet
   cat ratings.csv | recli factorize - -o - | recli score - -o - > recs.parquet
 
-Exit codes: 0 done, 1 bug, 2 usage, 65 bad data, 66 no input, 69 no device, 70 diverged, 73 cannot create the output,
-74 reading or writing failed, 75 try again, 130, 141 and 143 signals.
+Exit codes: 0 done, 1 bug, 2 usage, 3 a gate failed, 65 bad data, 66 no input, 69 no device, 70 diverged, 73 cannot
+create the output, 74 reading or writing failed, 75 try again, 130, 141 and 143 signals.
 """
 
 

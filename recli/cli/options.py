@@ -1,5 +1,5 @@
 """What commands share: their class, and their flags, one type each, so that a name means the same everywhere. Every
-flag is also a RECLI_* variable, but for -o and -n, which belong to one run.
+flag is also a RECLI_* variable, but for -o and -n, which belong to one run, and --expect, which is a list.
 """
 
 from __future__ import annotations
@@ -67,6 +67,17 @@ def origin(ctx: Any, name: str) -> str:
     if source is not None and source.name == "DEFAULT_MAP":
         return f" (from {ctx.obj.settings[ctx.info_name, name]})"
     return ""
+
+
+def given_flags(ctx: typer.Context) -> frozenset[str]:
+    """The parameters that stand on the command line itself: what settings files and variables say is for every run."""
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+
+
+def flag(parameter: str) -> str:
+    """--keep-rows of keep_rows."""
+    return f"--{parameter.strip('_').replace('_', '-')}"
 
 
 def option(*flags: str, help: str, **more: Any) -> Any:

@@ -122,7 +122,7 @@ def score(
     Rows are user, item, rank (from 1), score and reason: model, history for a user folded in from --history, or popular
     for a user that is not known at all.
     """
-    job = Job.of(ctx.params)
+    job = Job.of(ctx)
     if job.mode == "pairs":
         from recli.cli.score_pairs import run
     elif job.mode in ("similar", "similar_users"):

@@ -27,11 +27,23 @@ INPUTS = (
     "items",
 )
 MODES = {"pairs": ".pairs.parquet", "similar": ".similar.parquet", "similar_users": ".similar-users.parquet"}
+# What each mode takes beside the COMMON flags; lists, without a mode's flag, take everything.
+COMMON = frozenset(
+    "factors output columns no_header output_format device threads memory_limit no_clobber dry_run json_ stats "
+    "log_format quiet verbose debug".split()
+)
+TAKES = {
+    "pairs": ("pairs", "truth", "truth_where"),
+    "similar": ("similar", "k", "min_score", "allow", "deny", "items", "where"),
+    "similar_users": ("similar_users", "k", "min_score"),
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of recli score. flags: the command's parameters by name; path: where to write, or None."""
+    """One run of recli score. flags: the command's parameters by name, at their defaults where the mode does not take
+    them; path: where to write, or None.
+    """
 
     flags: Mapping[str, Any]
     mode: str
@@ -44,13 +56,14 @@ class Job:
     format: str
 
     @classmethod
-    def of(cls, flags: Mapping[str, Any]) -> Job:
-        console = Console.of("score", flags)
-        config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
-        modes = [mode for mode in MODES if flags[mode] is not None]
+    def of(cls, ctx: Any) -> Job:
+        modes = [mode for mode in MODES if ctx.params[mode] is not None]
         if len(modes) > 1:
             raise UsageError(" and ".join(map(_flag, modes)) + " exclude each other")
         mode = modes[0] if modes else "lists"
+        flags = _taken(ctx, mode)
+        console = Console.of("score", flags)
+        config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
         reading = o.read_config({name: flags[name] for name in ("columns", "no_header")}, where=flags["truth_where"])
         o.check_paths(tuple(flags[name] for name in INPUTS), flags["output"], flags["stats"], flags["json_"])
         path = flags["output"]
@@ -92,8 +105,25 @@ def output_format(path: str | None, asked: str | None) -> str:
     return SUFFIXES[suffix]
 
 
+def _taken(ctx: Any, mode: str) -> dict[str, Any]:
+    """The command's parameters. Of a flag that the mode does not take, the default: on the command line it is refused,
+    and what settings files and variables say is for the lists of other runs.
+    """
+    if mode not in TAKES:
+        return dict(ctx.params)
+    defaults = {parameter.name: parameter.default for parameter in ctx.command.params}
+    others = ctx.params.keys() - COMMON - set(TAKES[mode])
+    refused = [name for name in ctx.params if name in others and ctx.get_parameter_source(name).name == "COMMANDLINE"]
+    if refused:
+        takes = ", ".join(_flag(name) for name in TAKES[mode] if name != mode)
+        raise UsageError(f"{_flag(mode)} does not go with {', '.join(map(_flag, refused))}: it takes {takes}")
+    return {name: defaults[name] if name in others else value for name, value in ctx.params.items()}
+
+
 def _flag(name: str) -> str:
-    return "FACTORS" if name == "factors" else f"--{name.replace('_', '-')}"
+    if name == "factors":
+        return "FACTORS"
+    return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
 
 
 def _max_per(text: str | None) -> dict[str, int]:

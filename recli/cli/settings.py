@@ -4,6 +4,8 @@
     [factorize]            # for one
     rank = 128
     no-seen = true
+    [score]
+    expect = ["users >= 0.9 * previous", "churn < 0.6"]
 
 The user file is recli/recli.toml below $XDG_CONFIG_HOME (~/.config). Keys are flags without dashes in front; an unknown
 one is an error, as is a value of another type than the flag's.
@@ -15,12 +17,18 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from recli.errors import UsageError
 
 NAME = "recli.toml"
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    list: "a list of texts in quotes",  # of a flag that can be given again
+}
 
 
 class Flag(NamedTuple):
@@ -60,13 +68,13 @@ def read_settings(commands: Callable[[], Iterable[tuple[str, Any]]]) -> Iterator
 
 
 def _flags(command: Any) -> dict[str, Flag]:
-    """Long flag without dashes -> parameter, and the type of its values: bool, int, float or str."""
+    """Long flag without dashes -> parameter, and the type of its values, out of KINDS."""
     hints = get_type_hints(command.callback)
     found = {}
     for parameter in command.params:
         if parameter.param_type_name == "option" and parameter.name in hints:  # not --help
             kinds = get_args(hints[parameter.name]) or (hints[parameter.name],)
-            found[max(parameter.opts, key=len).lstrip("-")] = Flag(parameter.name, kinds[0])
+            found[max(parameter.opts, key=len).lstrip("-")] = Flag(parameter.name, get_origin(kinds[0]) or kinds[0])
     return found
 
 
@@ -80,6 +88,12 @@ def _take(
             raise UsageError(f"unknown setting {key!r} for {', '.join(commands)}", file=path)
         for command in having:
             parameter, kind = flags[command][name]
-            if type(value) is not kind and not (kind is float and type(value) is int):
+            if not _is(value, kind):
                 raise UsageError(f"{key}: expected {KINDS[kind]}, found {value!r}", file=path)
             yield Setting(command, parameter, value, path)
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return type(value) is kind or (kind is float and type(value) is int)

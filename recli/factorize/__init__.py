@@ -9,16 +9,31 @@ from numpy.typing import NDArray
 
 from recli.artifacts import Factors, Interactions
 from recli.config import FactorizeConfig
+from recli.factorize.als import fit_als
 from recli.factorize.ials import fit_ials
 from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
 from recli.factorize.plan import Plan, estimate
 from recli.factorize.pop import fit_pop
+from recli.factorize.valid import Validation, hold_out, metric_of
+from recli.ids import Csr
 from recli.kernels.spec import Kernels
 from recli.least_squares import confidence
 
-__all__ = ["Data", "Fit", "OnProgress", "Plan", "Progress", "Watch", "estimate", "factorize"]
+__all__ = [
+    "Data",
+    "Fit",
+    "OnProgress",
+    "Plan",
+    "Progress",
+    "Validation",
+    "Watch",
+    "estimate",
+    "factorize",
+    "hold_out",
+    "metric_of",
+]
 
-SOLVERS = {"ials": fit_ials, "pop": fit_pop}
+SOLVERS = {"ials": fit_ials, "als": fit_als, "pop": fit_pop}
 
 
 def factorize(
@@ -27,24 +42,26 @@ def factorize(
     kernels: Kernels,
     watch: Watch | None = None,
     *,
+    train: Csr | None = None,
     start: Factors | None = None,
-    everything: Interactions | None = None,
 ) -> tuple[Factors, Fit]:
     """Fits the model that config describes; every draw comes from config.seed.
 
-    start: a model of the first of these users and items, to start from. everything: the interactions with those held
-    out for validation, whose pairs are the seen lists. Raises DataError (negative weights), DivergedError.
+    train: the pairs to learn from, if not all; the others are seen all the same. start: a model of the first of these
+    users and items, to start from. Raises DataError (negative weights), DivergedError.
     """
-    matrix, items = interactions.matrix, len(interactions.item_ids)
-    data = Data(matrix=matrix, items=items, weighted=interactions.weighted, start=start)
-    fit = SOLVERS[config.solver](data, config, kernels, watch or Watch())
+    seen, items = interactions.matrix, len(interactions.item_ids)
+    watch = watch or Watch()
+    data = Data(matrix=train or seen, items=items, weighted=interactions.weighted, start=start)
+    fit = SOLVERS[config.solver](data, config, kernels, watch)
+    if watch.validate and not fit.scores:  # a solver without iterations
+        fit = dataclasses.replace(fit, scores=[watch.validate(fit)])
     provenance = dataclasses.replace(
         interactions.provenance,
         command="factorize",
         config={**interactions.provenance.config, **config.semantic(), **fit.settings},
         device=kernels.name,
     )
-    seen = (everything or interactions).matrix
     factors = Factors(
         P=fit.P,
         Q=fit.Q,

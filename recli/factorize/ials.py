@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from recli.artifacts import Arrays
-from recli.config import REGULARIZATION, UNOBSERVED_SHARE, FactorizeConfig
+from recli.config import ACTIVITY_POWER, REGULARIZATION, UNOBSERVED_SHARE, FactorizeConfig
 from recli.errors import DivergedError
 from recli.factorize.loop import train
 from recli.factorize.model import Data, Fit, Watch
@@ -41,11 +41,12 @@ class _Ials:
             UNOBSERVED_SHARE * len(by_user.indices) / (users * items) if config.alpha0 is None else config.alpha0
         )
         self._reg = REGULARIZATION["ials"] if config.reg is None else config.reg
+        self._nu = ACTIVITY_POWER["ials"] if config.nu is None else config.nu
         shift = np.float32(self._alpha0 if config.loss == "hu" else 0)
         sides = ((by_user, items), (by_item, users))
         self._targets = [csr.values + shift if shift else csr.values for csr, _ in sides]
         self._penalties = [
-            regularization(csr.indptr, self._reg, config.nu, self._alpha0, others) for csr, others in sides
+            regularization(csr.indptr, self._reg, self._nu, self._alpha0, others) for csr, others in sides
         ]
         self._matrices = [kernels.matrix(csr) for csr, _ in sides]
         self._constant = float(self._targets[0].sum(dtype=np.float64))  # of the objective: spec.py leaves it out
@@ -79,7 +80,7 @@ class _Ials:
 
     def fit(self) -> Fit:
         P, Q = canonical(self._kernels.host(self._P), self._kernels.host(self._Q))
-        return Fit(P=P, Q=Q, settings={"alpha0": self._alpha0, "reg": self._reg})
+        return Fit(P=P, Q=Q, settings={"alpha0": self._alpha0, "reg": self._reg, "nu": self._nu})
 
 
 def initial_rows(count: int, rank: int, seed: int) -> Floats:
@@ -89,7 +90,7 @@ def initial_rows(count: int, rank: int, seed: int) -> Floats:
 
 def warm_rows(known: Floats, new: Floats) -> Floats:
     """The rows of a model to start from, and behind them the new rows of ids that it does not have."""
-    return np.vstack([known, new[len(known) :]])
+    return np.concatenate([known, new[len(known) :]])
 
 
 def canonical(P: Floats, Q: Floats) -> tuple[Floats, Floats]:

@@ -79,7 +79,7 @@ def look_up(column: pl.Series, ids: Ids, what: str) -> tuple[pl.Series, NDArray[
     known = to_series(ids, "id")
     if known.n_unique() != len(known):
         raise DataError("the model's ids are not unique")
-    wanted = _as_id_type(column, known.dtype, what)
+    wanted = as_id_type(column, known.dtype, what)
     return wanted, positions(wanted, known)
 
 
@@ -95,7 +95,8 @@ def _join_key(ids: pl.Series) -> pl.Series:
     return ids.cast(pl.Int128) if ids.dtype.is_integer() else ids
 
 
-def _as_id_type(column: pl.Series, dtype: pl.DataType, what: str) -> pl.Series:
+def as_id_type(column: pl.Series, dtype: pl.DataType, what: str) -> pl.Series:
+    """Ids of another file in the model's type (see `look_up`). Raises DataError for what cannot be such ids."""
     if not is_id_type(column.dtype):
         raise DataError(f"column {what}: expected ids (integers or text), found {column.dtype}")
     if column.null_count():

@@ -78,7 +78,9 @@ def find_columns(
     return found, guessed
 
 
-def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, ReadReport]:
+def read_interactions(
+    found: Source, config: ReadConfig, *, where_flag: str = "--where"
+) -> tuple[Interactions, ReadReport]:
     """Reads and indexes a ratings table, or reads interactions that are indexed already (NPZ; config does not apply to
     them).
 
@@ -92,7 +94,7 @@ def read_interactions(found: Source, config: ReadConfig) -> tuple[Interactions, 
         if not pairs:
             raise DataError("no interactions", file=found.name)
         return interactions, ReadReport(rows=pairs, users=users, items=items, pairs=pairs)
-    frame, report = read_rows(found, config)
+    frame, report = read_rows(found, config, where_flag=where_flag)
     roles = report.columns
     typed = found.format == "parquet"
     with table_errors(found.name):

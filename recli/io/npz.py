@@ -7,6 +7,7 @@ bytes: members are in a fixed order with a fixed date.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -14,6 +15,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
@@ -78,7 +80,7 @@ def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
     Arrays are memory-mapped, read-only. Raises DataError for everything that is not a whole artifact of that kind, of a
     version known here.
     """
-    try:
+    with npz_errors(name):
         size = file.seek(0, 2)
         with zipfile.ZipFile(file) as archive:
             members: dict[str, zipfile.ZipInfo] = {}
@@ -93,13 +95,20 @@ def read_npz(file: BinaryIO, kind: type[A], name: str) -> A:
             _check_header(header, kind)
             arrays = {member: _read_member(file, info, size) for member, info in members.items()}
         return kind.from_arrays(arrays, _provenance(header))  # type: ignore[attr-defined,no-any-return]
+
+
+@contextlib.contextmanager
+def npz_errors(name: str) -> Iterator[None]:
+    """What a file that is no whole NPZ makes zipfile, zlib and NumPy raise, as DataError."""
+    try:
+        yield
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(
             f"expected an NPZ file, found something else or a truncated one ({error})", file=name
         ) from error
     except DataError as error:
         raise DataError(str(error), file=name) from error
-    except (ValueError, TypeError, OverflowError, RecursionError, struct.error) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, EOFError, struct.error, zlib.error) as error:
         raise DataError(f"damaged NPZ: {error}", file=name) from error
     except OSError as error:
         raise StorageError(f"reading failed: {error.strerror or error}", file=name) from error
@@ -117,12 +126,17 @@ def read_artifact(found: Source, kind: type[A]) -> A:
 
 
 def _read_member(file: BinaryIO, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
-    """An array of a file of `size` bytes. What headers claim is checked against the bytes that are there; nothing is
-    allocated.
-    """
     name = info.filename.removesuffix(".npy")
     if info.compress_type != zipfile.ZIP_STORED:
         raise DataError(f"array {name}: expected a stored member, found a compressed one (recli writes none)")
+    return parse_npy(name, stored_bytes(file, info, size))
+
+
+def stored_bytes(file: BinaryIO, info: zipfile.ZipInfo, size: int) -> NDArray[np.uint8]:
+    """The bytes of a stored member of a file of `size` bytes, memory-mapped. What headers claim is checked against the
+    bytes that are there; nothing is allocated.
+    """
+    name = info.filename.removesuffix(".npy")
     if not 0 <= info.header_offset <= size:
         raise DataError(f"array {name}: it begins outside the file (truncated?)")
     file.seek(info.header_offset)
@@ -138,27 +152,30 @@ def _read_member(file: BinaryIO, info: zipfile.ZipInfo, size: int) -> NDArray[An
     data = _map(file, start, info.file_size)
     if zlib.crc32(data.data) != info.CRC:
         raise DataError(f"array {name}: its checksum does not match (damaged file)")
-    return _parse_npy(name, data)
+    return data
 
 
-def _parse_npy(name: str, data: NDArray[np.uint8]) -> NDArray[Any]:
-    """The array in the bytes of an .npy file, without a copy where they are aligned, as ours are."""
+def parse_npy(name: str, data: NDArray[np.uint8], *, fortran: bool = False) -> NDArray[Any]:
+    """The array in the bytes of an .npy file, without a copy where they are aligned, as ours are. fortran: its order
+    may be Fortran's, too.
+    """
     match = _NPY_HEADER.match(data[:_LONGEST_NPY_HEADER].tobytes())
     if not match or 10 + int.from_bytes(match[1], "little") != match.end():
         raise DataError(f"array {name}: expected an .npy header for plain numbers, found another")
-    dtype, fortran, sides = match[2].decode("ascii", "replace"), match[3] == b"True", match[4].decode()
+    dtype, columns_first, sides = match[2].decode("ascii", "replace"), match[3] == b"True", match[4].decode()
     if "O" in dtype:
         raise DataError(f"array {name}: expected numbers, found pickled objects, which are never loaded")
     if not re.fullmatch(r"[<|][biuf][1248]", dtype):
         raise DataError(f"array {name}: expected little-endian numbers, found type {dtype}")
-    if fortran:
+    if columns_first and not fortran:
         raise DataError(f"array {name}: expected C order, found Fortran order")
     shape = [int(side) for side in sides.split(",") if side.strip()]
     there = len(data) - match.end()
     claimed = math.prod(shape) * np.dtype(dtype).itemsize
     if claimed != there or any(side < 0 for side in shape):
         raise DataError(f"array {name}: its header asks for shape {shape}, {claimed} bytes; {there} are there")
-    return np.require(data[match.end() :].view(dtype).reshape(shape), requirements="A")
+    values = np.require(data[match.end() :].view(dtype), requirements="A")
+    return values.reshape(shape, order="F" if columns_first else "C")
 
 
 def _map(file: BinaryIO, offset: int, size: int) -> NDArray[np.uint8]:

@@ -50,8 +50,8 @@ class ScoreTable:
 
     def __init__(self, users: Users, factors: Factors) -> None:
         names = factors.provenance.columns
-        self._user = _free_name(names["user"], OWN_COLUMNS)
-        self._item = _free_name(names["item"], (*OWN_COLUMNS, self._user))
+        self._user = free_name(names["user"], OWN_COLUMNS)
+        self._item = free_name(names["item"], (*OWN_COLUMNS, self._user))
         self._users, self._items = users.ids, to_series(factors.item_ids, self._item)
         self.schema: dict[str, Any] = {
             self._user: self._users.dtype,
@@ -75,15 +75,17 @@ class ScoreTable:
         return pl.DataFrame(columns)
 
 
-def _free_name(name: str, taken: Collection[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
     """An input may well call its users' column `rank`; tables have each name once."""
     while name in taken:
         name += "_id"
     return name
 
 
-def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format: str, file: BinaryIO) -> None:
-    """Writes frames as they are produced, at most two waiting, to a binary file in one of FORMATS.
+def write_scores(
+    frames: Iterator[pl.DataFrame], schema: dict[str, Any], format: str, file: BinaryIO, row_group: int = ROW_GROUP
+) -> None:
+    """Writes frames as they are produced, at most two waiting, to a binary file in one of FORMATS. row_group: rows.
 
     polars writes on a thread of its own, so that this one produces, and signals reach it. Raises what frames raises,
     and what the file raises, without producing much more.
@@ -103,7 +105,7 @@ def write_scores(frames: Iterator[pl.DataFrame], schema: dict[str, Any], format:
         watched: Any = _Watched(file, failure)
         try:
             if format == "parquet":
-                table.sink_parquet(watched, row_group_size=ROW_GROUP, maintain_order=True)
+                table.sink_parquet(watched, row_group_size=row_group, maintain_order=True)
             elif format == "csv":
                 table.sink_csv(watched, maintain_order=True)
             else:

@@ -61,11 +61,14 @@ class ReferenceKernels:
             t = targets[entries].astype(np.float64)
             s = y @ X[u]
             data += float(np.sum(w * s**2 - 2 * t * s))
+            if not len(w):
+                X[u, free] = 0
+                continue
             A = gram + (y * w[:, None]).T @ y
             gradient = (y.T @ t - A @ X[u])[free] - reg[u] * X[u, free]
             try:
                 move = np.linalg.solve(A[np.ix_(free, free)] + reg[u] * np.eye(len(free)), gradient)
-                X[u, free] = X[u, free] + relaxation * move if len(w) else 0.0
+                X[u, free] += relaxation * move
             except np.linalg.LinAlgError:
                 X[u] = np.nan
         return SweepStats(data, before, float(reg @ np.sum(X[:, free] ** 2, axis=1)))
@@ -86,7 +89,13 @@ class ReferenceKernels:
             nums[n, : len(order)], best[n, : len(order)] = order, scores[order]
         return nums, best
 
+    def score_pairs(
+        self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
+    ) -> Floats:
+        return score(users[user_nums], items[item_nums])
 
+
+@np.errstate(over="ignore")
 def score(users: Floats, items: Floats) -> Floats:
     """The scores of row pairs, users and items float32[n, rank], in the order of summation that spec.py defines:
     float32[n].

@@ -81,7 +81,7 @@ class Kernels(Protocol):
         """Moves every row of `solve` (IN/OUT) towards its minimiser with `fixed` (IN/OUT) held.
 
         matrix: rows are those of `solve`, columns those of `fixed`. targets: float32[nnz], t in the matrix's order.
-        regularization: float32[rows], all > 0. steps: preconditioned conjugate-gradient steps from the row as given;
+        regularization: float32[rows], > 0 where a row has entries. steps: preconditioned conjugate-gradient steps from the row as given;
         `reference` solves exactly and ignores it. relaxation: omega in x + omega (x* - x), 0 < omega < 2: the row's
         problem is quadratic and x* minimises it over the steps' subspace, so any such omega lowers the objective. A row
         without entries becomes zero. frozen: columns of `solve` that keep their values and are not regularised (the
@@ -102,5 +102,15 @@ class Kernels(Protocol):
 
         Returns item numbers int32[n, k] and scores float32[n, k], best first, exactly as "a score" above defines; where
         fewer than k items are left, the tail has item -1 and score -inf. 1 <= k; scores must not overflow float32.
+        """
+        ...
+
+    def score_pairs(
+        self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
+    ) -> Floats:
+        """The scores of rows users[user_nums] with items[item_nums]: float32[n], exactly as "a score" above defines.
+
+        users float32[any, rank], items float32[any, rank], C-order, rank from 0; user_nums, item_nums int64[n], rows
+        that are there, in any order and again. Where a score overflows float32, it is infinite.
         """
         ...

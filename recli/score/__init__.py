@@ -1,5 +1,7 @@
 """A model to recommendations."""
 
+from recli.score.audience import Audience, Folded
+from recli.score.catalogue import Cap, Catalogue
 from recli.score.topk import block_users, recommend
 
-__all__ = ["block_users", "recommend"]
+__all__ = ["Audience", "Cap", "Catalogue", "Folded", "block_users", "recommend"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recli.artifacts import MODEL, POPULAR, Factors, Scores
+from recli.artifacts import POPULAR, Factors, Scores
 from recli.config import PROCESS_BYTES, ScoreConfig
 from recli.errors import BusyError, DataError, UsageError
-from recli.ids import Csr, take_rows
-from recli.kernels.spec import Kernels
+from recli.ids import take_rows
+from recli.kernels.spec import Floats, Kernels
+from recli.score.audience import Audience
+from recli.score.catalogue import Catalogue, Ranking
 
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
@@ -37,56 +39,82 @@ def block_users(factors: Factors, config: ScoreConfig, limit: int | None) -> int
 
 
 def recommend(
-    factors: Factors, users: NDArray[np.int64], config: ScoreConfig, kernels: Kernels, block: int = BLOCK_USERS
+    factors: Factors,
+    audience: Audience,
+    catalogue: Catalogue,
+    config: ScoreConfig,
+    kernels: Kernels,
+    block: int = BLOCK_USERS,
 ) -> Iterator[Scores]:
-    """The k best items of each user, best first: higher score, then lower item number. users: numbers, -1 for unknown
-    ones.
+    """The k best items of the catalogue for each user, best first: higher score, then lower item number. Users without
+    a row get the most popular items.
 
-    Raises at once UsageError where k exceeds the catalogue, DataError where the model lacks seen lists that are to be
-    left out, or where scores would overflow float32.
+    Raises at once UsageError where k exceeds the model's items, DataError where the model lacks seen lists that are to
+    be left out, or where scores would overflow float32.
     """
-    k, items = config.k, factors.item_rows()
-    if k > len(items):
-        raise UsageError(f"-k {k}: the model has {len(items)} items: give at most -k {len(items)}")
+    if config.k > len(factors.item_ids):
+        most = len(factors.item_ids)
+        raise UsageError(f"-k {config.k}: the model has {most} items: give at most -k {most}")
     if not config.keep_seen and factors.seen is None:
         raise DataError("the model has no seen lists (factorize --no-seen): give --keep-seen")
-    _check_range(factors, items)
-    return _blocks(factors, users, k, None if config.keep_seen else factors.seen, kernels, items, block)
+    items = factors.item_rows()
+    if catalogue.items is not None:
+        items = items[catalogue.items]
+    _check_range(factors, audience, items, block)
+    return _blocks(factors, audience, config, _Rankings(factors, catalogue, kernels, items), block)
+
+
+class _Rankings:
+    """The catalogue by score and by popularity, each prepared when it is asked for first."""
+
+    def __init__(self, factors: Factors, catalogue: Catalogue, kernels: Kernels, items: Floats) -> None:
+        self._factors, self._numbers, self._kernels, self._items = factors, catalogue.items, kernels, items
+
+    @cached_property
+    def by_score(self) -> Ranking:
+        return Ranking(self._kernels, self._items, self._numbers, len(self._factors.item_ids))
+
+    @cached_property
+    def by_popularity(self) -> Ranking:
+        """For users of the row (1)."""
+        counts = self._factors.item_counts.astype(np.float32)[:, None]
+        counts = counts if self._numbers is None else counts[self._numbers]
+        return Ranking(self._kernels, counts, self._numbers, len(self._factors.item_ids))
 
 
 def _blocks(
-    factors: Factors,
-    users: NDArray[np.int64],
-    k: int,
-    seen: Csr | None,
-    kernels: Kernels,
-    items: NDArray[np.float32],
-    size: int,
+    factors: Factors, audience: Audience, config: ScoreConfig, rankings: _Rankings, size: int
 ) -> Iterator[Scores]:
-    index = kernels.index_items(items)
-    by_popularity = np.argsort(-factors.item_counts, kind="stable")[:k].astype(np.int32)
-    popularity = factors.item_counts[by_popularity].astype(np.float32)
-    for start in range(0, len(users), size):
-        nums = users[start : start + size]
-        popular = nums < 0
-        known = nums[~popular]
+    for start in range(0, len(audience), size):
+        users = audience.part(start, start + size)
+        excluded = users.left_out(factors, keep_seen=config.keep_seen)
         block = Scores(
             start=start,
-            items=np.repeat(by_popularity[None], len(nums), axis=0),
-            scores=np.repeat(popularity[None], len(nums), axis=0),
-            reasons=np.where(popular, POPULAR, MODEL).astype(np.uint8),
+            items=np.empty((len(users), config.k), np.int32),
+            scores=np.empty((len(users), config.k), np.float32),
+            reasons=users.reasons(factors),
         )
-        if len(known):
-            excluded = take_rows(seen, known) if seen else None
-            found = kernels.topk(index, factors.user_rows(known), k, excluded)
-            block.items[~popular], block.scores[~popular] = found
+        popular = block.reasons == POPULAR
+        for at, is_popular in ((np.flatnonzero(~popular), False), (np.flatnonzero(popular), True)):
+            if not len(at):
+                continue
+            ranking = rankings.by_popularity if is_popular else rankings.by_score
+            rows = np.ones((len(at), 1), np.float32) if is_popular else users.rows(factors, at)
+            block.items[at], block.scores[at] = ranking.top(rows, config.k, excluded and take_rows(excluded, at))
         yield block
 
 
-def _check_range(factors: Factors, items: NDArray[np.float32]) -> None:
+def _check_range(factors: Factors, audience: Audience, items: Floats, block: int) -> None:
     """|score| <= |x| |y|: the largest norms bound every score."""
-    longest_item = float(np.sqrt(np.einsum("ir,ir->i", items, items, dtype=np.float64).max(initial=0)))
-    longest_user = float(np.sqrt(np.einsum("ur,ur->u", factors.P, factors.P, dtype=np.float64).max(initial=0)))
-    level = float(np.abs(factors.b_u).max(initial=0)) + abs(float(factors.b)) + 1
-    if (longest_user + level) * longest_item > float(np.finfo(np.float32).max) / 4:
+    longest = 0.0
+    with np.errstate(over="ignore"):
+        for start in range(0, len(audience), block):
+            users = audience.part(start, start + block)
+            listed = np.flatnonzero(users.reasons(factors) != POPULAR)
+            longest = float(np.maximum(longest, _longest(users.rows(factors, listed))))
+    if not max(longest, 1) * _longest(items) <= float(np.finfo(np.float32).max) / 4:
         raise DataError("the model's scores overflow float32: factorize with a larger --reg")
+
+
+def _longest(rows: Floats) -> float:
+    return float(np.sqrt(np.einsum("nr,nr->n", rows, rows, dtype=np.float64).max(initial=0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recli.artifacts import MODEL
 from recli.config import FactorizeConfig, ScoreConfig
 from recli.factorize import factorize
 from recli.kernels import load
@@ -21,4 +22,4 @@ def test_lists_are_the_most_popular_items_that_a_user_has_not() -> None:
     assert fit.objectives == []
     assert block.items.tolist() == [[2, 1, -1, -1], [0, 1, -1, -1], [0, 1, -1, -1], [3, 2, 0, 1]]
     assert block.scores[3].tolist() == [3, 2, 1, 0]  # numbers of users, whatever they rated
-    assert not block.popular.any()
+    assert (block.reasons == MODEL).all()

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recli.artifacts import Factors, Provenance, Scores
+from recli.artifacts import HISTORY, MODEL, POPULAR, Factors, Provenance, Scores
 from recli.errors import StorageError
 from recli.io.atomic import output
 from recli.io.id_columns import from_series
@@ -40,25 +40,25 @@ def table(users: pl.Series = USERS, items: pl.Series = ITEMS, names: tuple[str, 
     return ScoreTable(Users(users, np.arange(len(users))), model)
 
 
-def block(start: int, items: list[list[int]], scores: list[list[float]], popular: list[bool]) -> Scores:
+def block(start: int, items: list[list[int]], scores: list[list[float]], reasons: list[int]) -> Scores:
     return Scores(
         start=start,
         items=np.array(items, np.int32),
         scores=np.array(scores, np.float32),
-        popular=np.array(popular),
+        reasons=np.array(reasons, np.uint8),
     )
 
 
 BLOCKS = [
-    block(0, [[3, 1], [0, -1]], [[2.5, -1e-7], [1, 0]], [False, True]),
-    block(2, [[-1, -1], [2, 0]], [[0, 0], [3.1, 3.1]], [False, False]),
+    block(0, [[3, 1], [0, -1]], [[2.5, -1e-7], [1, 0]], [MODEL, POPULAR]),
+    block(2, [[-1, -1], [2, 0]], [[0, 0], [3.1, 3.1]], [MODEL, HISTORY]),
 ]
 ROWS = [
     (2**64 - 1, "é", 1, 2.5, "model"),
     (2**64 - 1, 'b,"x"\n', 2, float(np.float32(-1e-7)), "model"),
     (7, "a", 1, 1.0, "popular"),
-    (5, "", 1, float(np.float32(3.1)), "model"),
-    (5, "a", 2, float(np.float32(3.1)), "model"),
+    (5, "", 1, float(np.float32(3.1)), "history"),
+    (5, "a", 2, float(np.float32(3.1)), "history"),
 ]
 
 

@@ -135,10 +135,31 @@ def test_relaxation_stretches_the_move_that_the_steps_make(fast: Kernels, steps:
 
 def test_as_many_steps_as_a_row_has_entries_and_one_more_are_exact(fast: Kernels) -> None:
     """A diagonal plus n rank-one terms has n + 1 different eigenvalues: conjugate gradients need no more steps."""
-    of = problem(64, [1, 2, 3] * 5, alpha0=0.0, shift=0.5)
+    of = problem(64, [1, 2, 3] * 5, alpha0=1e-3, shift=0.5)
     assert_solved(of, of.sweep(fast, steps=4)[0])
     errors = [np.abs(of.sweep(fast, steps=steps)[0] - of.exact() @ of.Y.T).max() for steps in (1, 2, 4)]
     assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("rank", [2, 7, 66])
+def test_frozen_columns_stay_and_the_others_solve_what_they_leave(kernels: Kernels, rank: int) -> None:
+    """A column of ones, as carries the other side's biases: the same as to take its part off the targets."""
+    of = problem(rank, alpha0=0.0)
+    X = of.X.copy()
+    X[:, 1] = 1
+    expected, targets = X.copy(), of.targets()
+    free = [k for k in range(rank) if k != 1]
+    for u in range(len(X)):
+        entries = slice(of.matrix.indptr[u], of.matrix.indptr[u + 1])
+        y, w = of.Y[of.matrix.indices[entries]].astype(float), of.matrix.values[entries].astype(float)
+        A = (y[:, free] * w[:, None]).T @ y[:, free] + of.regularization[u] * np.eye(rank - 1)
+        expected[u, free] = np.linalg.solve(A, y[:, free].T @ (targets[entries] - w * y[:, 1])) if len(w) else 0
+    _, found, Y, stats = replace(of, X=X).sweep(kernels, frozen=(1,))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_array_equal(Y, of.Y)
+    assert stats.penalty_before == pytest.approx(of.penalty(X[:, free]), rel=1e-5)
+    assert stats.penalty_after == pytest.approx(of.penalty(found[:, free]), rel=1e-5)
+    assert stats.data == pytest.approx(of.data(X), rel=1e-5)
 
 
 def test_threads_and_buffers_change_no_bit(fast: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:

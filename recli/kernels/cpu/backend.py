@@ -19,6 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 from recli.ids import Csr
 from recli.kernels.cpu.half_sweep import solve_rows
+from recli.kernels.cpu.pairs import score_pairs
 from recli.kernels.cpu.scan import read_heaps, scan_tile
 from recli.kernels.cpu.simd import WIDTH
 from recli.kernels.spec import Floats, Nums, SweepStats
@@ -185,6 +186,11 @@ class CpuKernels:
         with self._blas.limit(limits=1):
             self._run(block, range(0, n, user_tile))
         return items, scores
+
+    def score_pairs(
+        self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
+    ) -> Floats:
+        return score_pairs(self._run, users, items, user_nums, item_nums)
 
     def _gram(self, rows: Floats) -> NDArray[np.float64]:
         """rows^T rows in blocks of fixed size, added in order in float64."""

@@ -1,0 +1,224 @@
+"""recli factorize: a model by training: read, hold out, start, fit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from recli.cli import options as o
+from recli.cli.console import Console, print_json, size_text
+from recli.config import FactorizeConfig, ReadConfig
+from recli.errors import BusyError, UsageError
+
+if TYPE_CHECKING:
+    from recli.artifacts import Factors, Interactions
+    from recli.factorize import Fit, Progress, Validation
+    from recli.ids import Csr
+    from recli.io import ReadReport, Source
+    from recli.kernels.spec import Kernels
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to be stored, what there is to say of it, and how to measure it, if that was asked for."""
+
+    factors: Factors
+    numbers: dict[str, Any]
+    validation: Validation | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training run, as its flags describe it. path: of the output."""
+
+    flags: Mapping[str, Any]
+    console: Console
+    config: FactorizeConfig
+    reading: ReadConfig
+    workers: int
+    path: str
+
+    def run(self, found: Source, kernels: Kernels) -> Model | None:
+        """The trained model; None for a dry run, whose plan it has said."""
+        from recli import factorize, io
+
+        interactions, report = io.read_interactions(found, self.reading)
+        say_what_was_read(self.console, report)
+        start, inputs = None, list(interactions.provenance.inputs)
+        if self.flags["init"]:
+            with io.source([self.flags["init"]]) as initial:
+                start = io.read_artifact(initial, _factors())
+                inputs += initial.sha256()
+            self._check_start(start)
+            interactions = io.continue_ids(interactions, start, self.flags["init"])
+        train, held = self._split(interactions, inputs)
+        if self._is_planned(report):
+            return None
+        validation = (
+            factorize.Validation(
+                train or interactions.matrix, held, factorize.metric_of(self.config), self.config.seed, kernels
+            )
+            if held
+            else None
+        )
+        with o.about(found.name):
+            factors, fit = self._fit(interactions, train, start, validation, kernels, inputs)
+        numbers = {
+            "users": len(factors.user_ids),
+            "items": len(factors.item_ids),
+            "pairs": report.pairs,
+            "iterations": len(fit.objectives),
+            "objective": fit.objectives[-1] if fit.objectives else None,
+            **fit.settings,
+        }
+        if validation:
+            numbers |= self._say_validated(validation, fit)
+        return Model(factors, numbers, validation)
+
+    def _check_start(self, start: Factors) -> None:
+        rank = start.P.shape[1]
+        if rank != self.config.rank:
+            raise UsageError(
+                f"--rank {self.config.rank}: the model of --init has rank {rank}: give --rank {rank}",
+            )
+
+    def _split(self, interactions: Interactions, inputs: list[str]) -> tuple[Csr | None, Csr | None]:
+        """What to train on, if not all, and what is held out, if anything. Hashes of files read join `inputs`."""
+        from recli import factorize, io
+
+        asked = self.flags["valid"]
+        if asked is None:
+            return None, None
+        share = valid_share(asked)
+        if share is not None:
+            train, held = factorize.hold_out(interactions.matrix, share, self.config.seed)
+            if not len(held.indices):
+                raise UsageError(f"--valid {asked}: no pair is held out of {len(interactions.matrix.indices)}")
+            self.console.note(f"held out {len(held.indices):,} pairs for validation")
+            return train, held
+        with io.source([asked]) as found:
+            others, _ = io.read_interactions(found, self.reading)
+            inputs += found.sha256()
+            held, dropped = io.held_out(others, interactions, found.name)
+        note = f"; {dropped:,} others have a user or item that the data does not" if dropped else ""
+        self.console.note(f"{len(held.indices):,} pairs for validation{note}")
+        return None, held
+
+    def _is_planned(self, report: ReadReport) -> bool:
+        """Refuses what the memory limit does not allow; says the plan of a dry run."""
+        from recli.factorize import estimate
+
+        config, limit = self.config, o.parse_size(self.flags["memory_limit"])
+        plan = estimate(config, report.users, report.items, report.pairs, self.workers)
+        if limit is not None and plan.bytes > limit:
+            raise BusyError(
+                f"rank {config.rank} needs about {size_text(plan.bytes)}, --memory-limit is "
+                f"{self.flags['memory_limit']}: give --memory-limit {o.limit_text(plan.bytes)} or a smaller --rank"
+            )
+        if not self.flags["dry_run"]:
+            return False
+        work = "" if config.solver == "pop" else f", rank {config.rank}"
+        work += f", {config.iterations} iterations" if config.solver in ITERATIVE else ""
+        self.console.note(
+            f"plan: {config.solver}{work}; about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, "
+            f"{size_text(plan.output_bytes)} to {self.path}; nothing written",
+            fields={"plan": plan._asdict()},
+        )
+        if self.flags["json_"]:
+            print_json({**self.console.finish(), "output": self.path, "config": config.semantic()})
+        return True
+
+    def _fit(
+        self,
+        interactions: Interactions,
+        train: Csr | None,
+        start: Factors | None,
+        validation: Validation | None,
+        kernels: Kernels,
+        inputs: list[str],
+    ) -> tuple[Factors, Fit]:
+        from recli import __version__, factorize, io
+
+        every = self.flags["checkpoint_every"]
+        key = {
+            "recli": __version__,
+            "inputs": inputs,
+            "settings": {**self.config.semantic(), **self.reading.semantic()},
+            "valid": self.flags["valid"] if valid_share(self.flags["valid"]) is not None else None,
+            "device": kernels.name,
+        }
+        total = self.config.iterations if self.config.solver in ITERATIVE else 1
+        with contextlib.ExitStack() as stack:
+            kept = stack.enter_context(io.checkpoints(self.path, key)) if every else None
+            resume, unusable = kept.load() if kept else (None, None)
+            if unusable:
+                self.console.note(f"the checkpoint is ignored: {unusable}")
+            if resume is not None:
+                self.console.note(f"going on from the checkpoint of iteration {len(resume['objectives'])}")
+            advance = stack.enter_context(self.console.progress("iteration", total))
+
+            def on_progress(progress: Progress) -> None:
+                score = "" if progress.score is None else f", {_score_text(validation, progress.score)}"
+                advance(progress.done, f"objective {progress.objective:.6g}{score}")
+
+            watch = factorize.Watch(
+                on_progress=on_progress,
+                validate=validation.of_fit if validation else None,
+                checkpoint_every=every or 0,
+                save=kept.save if kept else (lambda state: None),
+                resume=resume,
+            )
+            return factorize.factorize(interactions, self.config, kernels, watch, train=train, start=start)
+
+    def _say_validated(self, validation: Validation, fit: Fit) -> dict[str, Any]:
+        best = fit.scores[max(fit.best - 1, 0)]
+        kept = f"; iteration {fit.best} of {len(fit.scores)} is kept" if fit.best else ""
+        self.console.note(f"validation: {_score_text(validation, best)}{kept}")
+        name = validation.metric
+        return {f"valid_{name}": abs(best), **({"best_iteration": fit.best} if fit.best else {})}
+
+
+ITERATIVE = ("ials", "als")
+
+
+def valid_share(text: str | None) -> float | None:
+    """The share in --valid 10%; None for a file's name."""
+    if text is None or not text.endswith("%"):
+        return None
+    try:
+        share = float(text[:-1]) / 100
+    except ValueError:
+        share = 0
+    if not 0 < share < 1:
+        raise UsageError(f"--valid {text}: expected a file, or a share such as 10%")
+    return share
+
+
+def _score_text(validation: Validation | None, score: float) -> str:
+    return f"{validation.metric} {abs(score):.4f}" if validation else ""
+
+
+def _factors() -> type[Factors]:
+    from recli.artifacts import Factors
+
+    return Factors
+
+
+def say_what_was_read(console: Console, report: ReadReport) -> None:
+    guessed = ", ".join(f"{role}={report.columns[role]}" for role in report.guessed)
+    columns = f"; columns {guessed} (guessed; --columns sets them)" if guessed else ""
+    counts = {
+        "rows": report.rows,
+        "users": report.users,
+        "items": report.items,
+        "pairs": report.pairs,
+        "repeated": report.repeated,
+    }
+    console.note(
+        f"read {report.rows:,} rows: {report.users:,} users, {report.items:,} items, {report.pairs:,} pairs{columns}",
+        fields=counts,
+    )
+    if report.repeated:
+        console.note(f"{report.repeated:,} rows repeated a user and item; --duplicates says what they mean")

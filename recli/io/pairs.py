@@ -1,0 +1,154 @@
+"""Tables of user-item pairs: to predict (`--pairs`), block by block in the order of their rows, and their ratings
+(`--truth`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recli.artifacts import PAIR_REASONS, Factors
+from recli.config import ReadConfig
+from recli.errors import DataError
+from recli.ids import Ids
+from recli.io.background import in_background
+from recli.io.id_columns import WHOLE_NUMBER, as_id_type, look_up, positions, to_series
+from recli.io.interactions import find_columns, read_interactions
+from recli.io.scores import free_name
+from recli.io.sources import Source, column_types, scan, table_errors
+
+ROLES = ("user", "item")
+OWN_COLUMNS = ("score", "reason")
+
+
+class Pairs(NamedTuple):
+    """Rows of a table of pairs: their ids, and their numbers in the model int64[n], -1 where it does not know one."""
+
+    user_ids: pl.Series
+    item_ids: pl.Series
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+
+class PairTable:
+    """A table of pairs, looked over once, to be read block by block: every row, in order.
+
+    rows: how many; columns: role -> name, `guessed` of them by name; schema: of the predictions, with the table's names
+    and ids of the model's type. Raises DataError for a table without pairs or with ids that cannot be the model's.
+    """
+
+    def __init__(self, found: Source, factors: Factors, config: ReadConfig) -> None:
+        names = column_types(scan(found, header=config.header), found.name)
+        config = _with_names(config, factors, list(names))
+        self.columns, self.guessed = find_columns(list(names), config, found.name, ROLES)
+        theirs = [self.columns[role] for role in ROLES]
+        lazy = scan(found, theirs, header=config.header, types=names).select(theirs)
+        if found.format == "csv":
+            lazy = lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
+        self._name = found.name
+        self._known = [to_series(ids, "id") for ids in (factors.user_ids, factors.item_ids)]
+        # a column has one type, whatever its last row holds: so all rows are looked over before the first is used
+        kinds = column_types(lazy, found.name)
+        with table_errors(found.name):
+            sights = [_sight(column, kinds[column]) for column in theirs]
+            seen = in_background(lambda: lazy.select(pl.len().alias(""), *sights).collect(engine="streaming")).row(0)
+        self.rows = int(seen[0])
+        if not self.rows:
+            raise DataError("no pairs", file=found.name)
+        try:
+            types = [
+                _id_type(*each)
+                for each in zip(theirs, kinds.values(), seen[1:], (ids.dtype for ids in self._known), strict=True)
+            ]
+        except DataError as error:
+            raise DataError(str(error), file=found.name) from error
+        self._lazy = lazy.with_columns(
+            (pl.col(column) if kinds[column].is_integer() else pl.col(column).cast(pl.String)).cast(kind)
+            for column, kind in zip(theirs, types, strict=True)
+        )
+        user = free_name(theirs[0], OWN_COLUMNS)
+        item = free_name(theirs[1], (*OWN_COLUMNS, user))
+        self.schema: dict[str, Any] = {user: types[0], item: types[1], "score": pl.Float32(), "reason": pl.String()}
+
+    def blocks(self, size: int) -> Iterator[Pairs]:
+        with table_errors(self._name):
+            batches = in_background(lambda: self._lazy.collect_batches(chunk_size=size, lazy=True))
+            while (rows := in_background(lambda: next(batches, None))) is not None:
+                users, items = rows.get_columns()
+                yield Pairs(users, items, positions(users, self._known[0]), positions(items, self._known[1]))
+
+    def frame(self, pairs: Pairs, scores: NDArray[np.float32], reasons: NDArray[np.uint8]) -> pl.DataFrame:
+        said = pl.Series(reasons.astype(np.uint32)).replace_strict(
+            range(len(PAIR_REASONS)), PAIR_REASONS, return_dtype=pl.String
+        )
+        columns = (pairs.user_ids, pairs.item_ids, pl.Series(scores), said)
+        return pl.DataFrame(dict(zip(self.schema, columns, strict=True)))
+
+
+class Ratings:
+    """Held-out ratings, found by ids. Of a pair that is there again, the last row counts (by timestamp, else in the
+    file), as in factorize.
+    """
+
+    def __init__(self, found: Source, factors: Factors, config: ReadConfig) -> None:
+        """Raises DataError for a table without ratings."""
+        names = list(column_types(scan(found, header=config.header), found.name))
+        config = _with_names(config, factors, names)
+        columns = find_columns(names, config, found.name)[0]
+        if "rating" not in columns:
+            raise DataError(
+                f"no column looks like the rating; found {', '.join(names)}: name it with --columns rating=NAME",
+                file=found.name,
+            )
+        held, _ = read_interactions(found, config, where_flag="--truth-where")
+        self.column = columns["rating"]
+        try:
+            self._users = look_up(_as_series(held.user_ids), factors.user_ids, columns["user"])[0]
+            self._items = look_up(_as_series(held.item_ids), factors.item_ids, columns["item"])[0]
+        except DataError as error:
+            raise DataError(str(error), file=found.name) from error
+        lengths = np.diff(held.matrix.indptr)
+        self._keys = np.repeat(np.arange(len(lengths)), lengths) * len(self._items) + held.matrix.indices
+        self._values = held.matrix.values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def of(self, pairs: Pairs) -> NDArray[np.float32]:
+        """The rating of each pair: float32[n], NaN where there is none."""
+        users, items = positions(pairs.user_ids, self._users), positions(pairs.item_ids, self._items)
+        keys = np.where((users >= 0) & (items >= 0), users * len(self._items) + items, -1)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._values[at], np.float32(np.nan))
+
+
+def _with_names(config: ReadConfig, factors: Factors, names: list[str]) -> ReadConfig:
+    """The columns that the user named, else those that the model's data had, where they are there."""
+    theirs = {role: name for role, name in factors.provenance.columns.items() if name in names}
+    return dataclasses.replace(config, columns={**theirs, **config.columns})
+
+
+def _sight(column: str, kind: pl.DataType) -> pl.Expr:
+    """Of a column of ids: how many are missing, the extremes of those that are numbers, and one that is none."""
+    text = pl.col(column).cast(pl.String)
+    whole = (pl.col(column) if kind.is_integer() else text).cast(pl.Int128, strict=False)
+    odd = pl.lit(None, pl.String) if kind.is_integer() else text.filter(~text.str.contains(WHOLE_NUMBER)).first()
+    ends = (whole.min().cast(pl.String).alias("low"), whole.max().cast(pl.String).alias("high"))
+    return pl.struct(pl.col(column).null_count().alias("missing"), *ends, odd.alias("odd")).alias(column)
+
+
+def _id_type(column: str, kind: pl.DataType, sight: dict[str, Any], known: pl.DataType) -> pl.DataType:
+    """The type that holds all ids of a column, the model's if it can be."""
+    if sight["missing"]:
+        raise DataError(f"column {column}: {sight['missing']} ids are missing")
+    as_id_type(pl.Series([], dtype=kind), known, column)  # raises for floats and the like
+    return as_id_type(pl.Series([sight["odd"], sight["low"], sight["high"]], dtype=pl.String).drop_nulls(), known, column).dtype
+
+
+def _as_series(ids: Ids) -> pl.Series:
+    return to_series(ids, "id")

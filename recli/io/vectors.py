@@ -1,0 +1,209 @@
+"""Vectors for other programs: a folder of tables and indexes whose inner products are the model's scores.
+
+    users.parquet    the users' ids and vectors (lists of dim float32)
+    items.parquet    the items' ids, vectors, and counts: how many users have the item
+    items.faiss      faiss IndexFlatIP, exact; numbers are rows of items.parquet; where faiss is installed
+    items.usearch    usearch HNSW graph, approximate; keys are rows of items.parquet; where usearch is installed
+    manifest.json    what is there: sizes, sha256, columns, and which model; replaced last
+
+Biases are folded in: a vector may be longer than the model's rank by two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recli import __version__
+from recli.artifacts import Factors
+from recli.errors import DataError, OutputError, UsageError
+from recli.io.atomic import Output, output
+from recli.io.background import in_background
+from recli.io.id_columns import to_series
+from recli.io.scores import free_name, write_scores
+
+TABLES = ("users.parquet", "items.parquet")
+INDEXES = {"faiss": "items.faiss", "usearch": "items.usearch"}  # library -> file
+MANIFEST = "manifest.json"
+BLOCK_BYTES = 1 << 24  # of vectors, in a row group
+
+Fill: TypeAlias = Callable[[BinaryIO], None]
+Rows: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VectorsReport:
+    """files: name -> bytes. absent: library whose index was not written -> why."""
+
+    dim: int
+    files: dict[str, int]
+    absent: dict[str, str]
+
+    @property
+    def summary(self) -> str:
+        absent = "".join(f"; no {INDEXES[library]} ({library} {why})" for library, why in self.absent.items())
+        return f"vectors of {self.dim} numbers: {', '.join(self.files)}{absent}"
+
+
+@contextlib.contextmanager
+def vectors_folder(
+    path: str | None, *, no_clobber: bool = False
+) -> Iterator[Callable[[Factors], VectorsReport | None]]:
+    """A function that writes a model's vectors into the folder `path`, made, checked and locked here; does nothing
+    where path is None.
+
+    Files of an earlier export change only when all new ones are complete. Raises OutputError (73), BusyError (75),
+    UsageError (2); the function DataError where the model has neither factors nor biases.
+    """
+    if path is None:
+        yield lambda factors: None
+        return
+    made = _make_folder(path)
+    try:
+        with contextlib.ExitStack() as stack:
+            outs = {
+                name: stack.enter_context(output(os.path.join(path, name), no_clobber=no_clobber))
+                for name in (*TABLES, *INDEXES.values(), MANIFEST)
+            }
+            yield lambda factors: _export(factors, outs)
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)  # where nothing was written into it
+
+
+def _make_folder(path: str) -> bool:
+    """Whether it was made, or was there."""
+    if not path or path.startswith("-"):
+        raise UsageError(f"--export-vectors {path!r}: expected a folder's name (is a shell variable not set?)")
+    if os.path.isdir(path):
+        return False
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        raise OutputError("expected a folder for the vectors, found a file", file=path) from None
+    except FileNotFoundError:
+        raise OutputError(f"the folder {os.path.dirname(path)} does not exist: make it first", file=path) from None
+    except OSError as error:
+        raise OutputError(f"the folder cannot be made: {error.strerror}", file=path) from error
+    return True
+
+
+def _export(factors: Factors, outs: dict[str, Output]) -> VectorsReport:
+    items = factors.item_rows()
+    dim = items.shape[1]
+    if not dim:
+        raise DataError("the model has neither factors nor biases: there are no vectors to export")
+    columns = {role: free_name(name, ("vector", "count")) for role, name in factors.provenance.columns.items()}
+    user_ids, item_ids = to_series(factors.user_ids, columns["user"]), to_series(factors.item_ids, columns["item"])
+    counts = [pl.Series("count", np.asarray(factors.item_counts))]
+    fills = {
+        "users.parquet": _table([user_ids], factors.user_rows, dim),
+        "items.parquet": _table([item_ids, *counts], lambda block: items[block], dim),
+    }
+    absent = {}
+    for library, name in INDEXES.items():
+        try:
+            fills[name] = _index(library, items)
+        except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == library
+            absent[library] = "is not installed" if missing else f"cannot be imported: {error}"
+    files: dict[str, dict[str, Any]] = {}
+
+    def manifest(file: BinaryIO) -> None:
+        _write_together([(name, outs[name], fill) for name, fill in fills.items()], files)
+        for library in absent:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(outs[INDEXES[library]].path)  # of earlier vectors: it would be taken for one of these
+        content = {
+            "kind": "vectors",
+            "version": 1,
+            "recli_version": __version__,
+            "metric": "inner product",
+            "dim": dim,
+            "rank": factors.P.shape[1],
+            "columns": {**columns, "vector": "vector", "count": "count"},
+            "model": _fingerprint(factors),
+            "files": files,
+            "absent": absent,
+        }
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+    outs[MANIFEST].write(manifest)
+    return VectorsReport(dim, {name: about["bytes"] for name, about in files.items()}, absent)
+
+
+def _write_together(parts: list[tuple[str, Output, Fill]], files: dict[str, dict[str, Any]]) -> None:
+    """Writes files inside one another, so that all are complete, and on the disk, before the first takes its place."""
+    if not parts:
+        return
+    (name, out, fill), *others = parts
+
+    def whole(file: BinaryIO) -> None:
+        fill(file)
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        files[name] = {"bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        _write_together(others, files)
+
+    out.write(whole)
+
+
+def _table(columns: list[pl.Series], rows: Callable[[slice], Rows], dim: int) -> Fill:
+    """Rows of the first column, the vector, and the other columns, in blocks of BLOCK_BYTES."""
+    vector = pl.Array(pl.Float32, dim)  # a list in the file; NumPy and polars get a matrix out of it
+    ids, *others = columns
+    schema = {ids.name: ids.dtype, "vector": vector, **{column.name: column.dtype for column in others}}
+    step = max(1, BLOCK_BYTES // (4 * dim))
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for start in range(0, len(ids), step):
+            vectors = pl.Series("vector", rows(slice(start, start + step)), vector)
+            yield pl.DataFrame(
+                [ids.slice(start, step), vectors, *(column.slice(start, step) for column in others)], schema
+            )
+
+    return lambda file: write_scores(frames(), schema, "parquet", file, step)
+
+
+def _index(library: str, items: Rows) -> Fill:
+    """Raises ImportError where the library is not there."""
+    if library == "faiss":
+        import faiss
+
+        def build() -> Any:
+            index = faiss.IndexFlatIP(items.shape[1])
+            index.add(items)
+            return faiss.serialize_index(index)
+    else:
+        from usearch.index import Index
+
+        def build() -> Any:
+            index = Index(ndim=items.shape[1], metric="ip", dtype="f32")
+            index.add(np.arange(len(items), dtype=np.uint64), items, threads=1)  # the graph depends on the order
+            return index.save()
+
+    def fill(file: BinaryIO) -> None:
+        file.write(in_background(build))
+
+    return fill
+
+
+def _fingerprint(factors: Factors) -> str:
+    """sha256 of the model's arrays, whatever file they are in."""
+    digest = hashlib.sha256()
+    for name, array in factors.arrays().items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
