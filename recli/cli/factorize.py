@@ -5,7 +5,7 @@ done with every model: compress, write, export.
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from recli.cli.console import Console, print_json
 from recli.cli.training import Model, Training, valid_share
 from recli.config import FactorizeConfig
 from recli.errors import UsageError
+
+if TYPE_CHECKING:
+    from recli.kernels.spec import Kernels
 
 D = FactorizeConfig()
 EXAMPLES = """Examples:
@@ -43,7 +46,7 @@ SOLVERS_WITH = {
     "checkpoint_every": ("ials", "als"),
     "init": ("ials", "als"),
 }
-TRAINING_ONLY = ("solver", *SOLVERS_WITH, "seed", "valid", "metric", "dry_run")
+TRAINING_ONLY = ("solver", *SOLVERS_WITH)
 app = o.app()
 
 
@@ -195,14 +198,13 @@ def factorize(
         backend = stack.enter_context(kernels.load(device_name, workers))
         console.note_device(device, device_name, reason, workers)
         if import_ is not None:
-            model: Model | None = _imported(import_, inputs, training)
+            model: Model | None = _imported(import_, inputs, training, backend)
         else:
             with io.source(inputs, training.reading.format) as found:
                 out.refuse(found.files)
-                model = _from_matrix(found, training, backend) if io.is_matrix(found) else training.run(found, backend)
+                model = training.run(found, backend)
         if model is None:  # a dry run
             return
-        model = _compressed(model, training, backend)
         out.write(lambda file: io.write_npz(model.factors, file))
         if checkpoint_every:
             io.remove_checkpoint(path)
@@ -247,7 +249,7 @@ def _check_flags(ctx: typer.Context, inputs: list[str]) -> None:
         raise UsageError(f"--checkpoint-every {params['checkpoint_every']}: expected a value from 1 up")
 
 
-def _imported(path: str, inputs: list[str], training: Training) -> Model:
+def _imported(path: str, inputs: list[str], training: Training, kernels: Kernels) -> Model:
     from recli import io
 
     with io.source([path]) as found:
@@ -256,4 +258,5 @@ def _imported(path: str, inputs: list[str], training: Training) -> Model:
         with io.source(inputs, training.reading.format) as found:
             interactions, _ = io.read_interactions(found, training.reading)
             factors = io.with_seen(factors, interactions, found.name, seen=training.config.seen)
-    return Model(factors, {"users": len(factors.user_ids), "items": len(factors.item_ids)})
+    numbers = {"solver": "imported", "users": len(factors.user_ids), "items": len(factors.item_ids)}
+    return Model(factors, numbers, training.validation(factors, kernels))

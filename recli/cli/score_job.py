@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
 from recli.cli.console import Console
 from recli.config import ReadConfig, ScoreConfig
 from recli.errors import UsageError
+
+if TYPE_CHECKING:
+    from recli.io import Output
 
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 INPUTS = (
@@ -89,6 +93,15 @@ class Job:
     @property
     def inputs(self) -> tuple[str, ...]:
         return tuple(self.flags[name] for name in INPUTS if self.flags[name])
+
+    def outputs(self, stack: ExitStack) -> tuple[Output | None, Callable[[dict[str, Any]], None]]:
+        """The output and what writes --stats, both checked and held until the stack closes."""
+        from recli import io
+
+        out, options = None, {"no_clobber": self.flags["no_clobber"], "binary": self.format == "parquet"}
+        if self.path:
+            out = stack.enter_context(io.output(self.path, inputs=self.inputs, **options))
+        return out, stack.enter_context(io.json_output(self.flags["stats"]))
 
 
 def output_format(path: str | None, asked: str | None) -> str:

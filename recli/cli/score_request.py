@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recli.cli.score_job import Job
+from recli.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from recli.artifacts import Factors
-    from recli.io import Users
+    from recli.io import IdList
     from recli.metrics import Truth
     from recli.score import Audience, Catalogue
 
@@ -21,22 +25,72 @@ class Request:
     other users or the same.
     """
 
-    users: Users
+    users: IdList
     audience: Audience
     catalogue: Catalogue
-    truth: tuple[Users, Truth] | None
+    truth: tuple[IdList, Truth] | None
 
 
 def read_request(job: Job, model: Factors, stack: ExitStack) -> Request:
     """What the flags name; files from a pipe live until the stack closes."""
     from recli import io
-    from recli.score import Audience, Catalogue
+    from recli.score import Audience
 
-    def source(flag: str) -> io.Source | None:
-        return stack.enter_context(io.source([job.flags[flag]])) if job.flags[flag] else None
+    truth = users = denied = None
+    if job.flags["truth"]:
+        truth = io.read_truth(stack.enter_context(io.source([job.flags["truth"]])), model, job.reading)
+    if job.flags["users"]:
+        users = io.read_ids(stack.enter_context(io.source([job.flags["users"]])), model, "user", job.reading)
+    users = users or (truth[0] if truth else io.everyone(model))
+    if job.flags["deny_pairs"]:
+        found = stack.enter_context(io.source([job.flags["deny_pairs"]]))
+        denied, idle = io.read_denied(found, model, users, job.reading)
+        _say(job, "idle_deny_pairs", idle, "pairs of --deny-pairs are of users who get no list, or of unknown items")
+    return Request(users, Audience(users.nums, denied=denied), read_catalogue(job, model, stack), truth)
 
-    truth_file, users_file = source("truth"), source("users")
-    truth = io.read_truth(truth_file, model, job.reading) if truth_file else None
-    everyone = truth[0] if truth else io.everyone(model)
-    users = io.read_users(users_file, model, job.reading) if users_file else everyone
-    return Request(users, Audience(users.nums), Catalogue(), truth)
+
+def read_catalogue(job: Job, model: Factors, stack: ExitStack) -> Catalogue:
+    """The items that --allow, --deny and --where leave, and the caps of --max-per.
+
+    Raises DataError where they leave none.
+    """
+    import numpy as np
+
+    from recli import io
+    from recli.score import Cap, Catalogue
+
+    left = np.ones(len(model.item_ids), bool)
+    caps: tuple[Cap, ...] = ()
+    for flag in ("allow", "deny"):
+        if job.flags[flag]:
+            found = stack.enter_context(io.source([job.flags[flag]]))
+            nums = io.read_ids(found, model, "item", job.reading).nums
+            named = np.zeros_like(left)
+            named[nums[nums >= 0]] = True
+            _say(job, f"unknown_{flag}", int((nums < 0).sum()), f"items of --{flag} are not in the model")
+            left = _left(left, named if flag == "allow" else ~named, f"--{flag}", found.name)
+    if job.flags["items"]:
+        found = stack.enter_context(io.source([job.flags["items"]]))
+        where, most = job.flags["where"], job.config.max_per
+        table = io.read_items(found, model, job.reading, where, list(most))
+        _say(job, "unknown_items", table.unknown, "items of --items are not in the model")
+        therefore = ["do not meet --where"] * (where is not None) + ["are not capped"] * bool(most)
+        _say(job, "missing_items", table.missing, f"items are not in --items: they {' and '.join(therefore)}")
+        caps = tuple(Cap(groups, most[column]) for column, groups in table.groups.items())
+        if table.meets is not None:
+            left = _left(left, table.meets, f"--where {where!r}", found.name)
+    if left.all():
+        return Catalogue(None, caps)
+    _say(job, "allowed_items", int(left.sum()), f"of {len(left):,} items may be recommended")
+    return Catalogue(np.flatnonzero(left).astype(np.int32), caps)
+
+
+def _say(job: Job, name: str, count: int, text: str) -> None:
+    if count:
+        job.console.note(f"{count:,} {text}", fields={name: count})
+
+
+def _left(left: NDArray[np.bool_], more: NDArray[np.bool_], flag: str, file: str) -> NDArray[np.bool_]:
+    if not (left & more).any():
+        raise DataError(f"{flag} leaves none of {int(left.sum()):,} items to recommend", file=file)
+    return left & more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,9 @@ class Training:
             self._check_start(start)
             interactions = io.continue_ids(interactions, start, self.flags["init"])
         train, held = self._split(interactions, inputs)
+        interactions = dataclasses.replace(
+            interactions, provenance=dataclasses.replace(interactions.provenance, inputs=inputs)
+        )
         if self._is_planned(report):
             return None
         validation = (
@@ -64,8 +68,9 @@ class Training:
             else None
         )
         with o.about(found.name):
-            factors, fit = self._fit(interactions, train, start, validation, kernels, inputs)
-        numbers = {
+            factors, fit = self._fit(interactions, train, start, validation, kernels)
+        numbers: dict[str, Any] = {
+            "solver": self.config.solver,
             "users": len(factors.user_ids),
             "items": len(factors.item_ids),
             "pairs": report.pairs,
@@ -86,7 +91,7 @@ class Training:
 
     def _split(self, interactions: Interactions, inputs: list[str]) -> tuple[Csr | None, Csr | None]:
         """What to train on, if not all, and what is held out, if anything. Hashes of files read join `inputs`."""
-        from recli import factorize, io
+        from recli import factorize
 
         asked = self.flags["valid"]
         if asked is None:
@@ -98,13 +103,34 @@ class Training:
                 raise UsageError(f"--valid {asked}: no pair is held out of {len(interactions.matrix.indices)}")
             self.console.note(f"held out {len(held.indices):,} pairs for validation")
             return train, held
-        with io.source([asked]) as found:
-            others, _ = io.read_interactions(found, self.reading)
-            inputs += found.sha256()
-            held, dropped = io.held_out(others, interactions, found.name)
-        note = f"; {dropped:,} others have a user or item that the data does not" if dropped else ""
-        self.console.note(f"{len(held.indices):,} pairs for validation{note}")
+        held, hashes = self._read_held_out(asked, interactions)
+        inputs += hashes
         return None, held
+
+    def _read_held_out(self, path: str, data: Interactions | Factors) -> tuple[Csr, list[str]]:
+        """The pairs of a validation file in the data's numbers, and the file's hash."""
+        from recli import io
+
+        with io.source([path]) as found:
+            others, _ = io.read_interactions(found, self.reading)
+            held, dropped = io.held_out(others, data, found.name)
+            hashes = found.sha256()
+        note = f"; {dropped:,} others have a user or item that is not known" if dropped else ""
+        self.console.note(f"{len(held.indices):,} pairs for validation{note}")
+        return held, hashes
+
+    def validation(self, model: Factors, kernels: Kernels) -> Validation | None:
+        """What measures a finished model, on the file of --valid."""
+        from recli.factorize import Validation, metric_of, no_pairs
+
+        asked = self.flags["valid"]
+        if asked is None:
+            return None
+        if valid_share(asked) is not None:
+            raise UsageError(f"--valid {asked}: the model of --import is not trained: give a file")
+        held, _ = self._read_held_out(asked, model)
+        seen = model.seen or no_pairs(len(model.user_ids))
+        return Validation(seen, held, metric_of(self.config), self.config.seed, kernels)
 
     def _is_planned(self, report: ReadReport) -> bool:
         """Refuses what the memory limit does not allow; says the plan of a dry run."""
@@ -137,14 +163,13 @@ class Training:
         start: Factors | None,
         validation: Validation | None,
         kernels: Kernels,
-        inputs: list[str],
     ) -> tuple[Factors, Fit]:
         from recli import __version__, factorize, io
 
         every = self.flags["checkpoint_every"]
         key = {
             "recli": __version__,
-            "inputs": inputs,
+            "inputs": interactions.provenance.inputs,
             "settings": {**self.config.semantic(), **self.reading.semantic()},
             "valid": self.flags["valid"] if valid_share(self.flags["valid"]) is not None else None,
             "device": kernels.name,

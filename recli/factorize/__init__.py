@@ -14,7 +14,7 @@ from recli.factorize.ials import fit_ials
 from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
 from recli.factorize.plan import Plan, estimate
 from recli.factorize.pop import fit_pop
-from recli.factorize.valid import Validation, hold_out, metric_of
+from recli.factorize.valid import Validation, hold_out, metric_of, no_pairs
 from recli.ids import Csr
 from recli.kernels.spec import Kernels
 from recli.least_squares import confidence
@@ -31,6 +31,7 @@ __all__ = [
     "factorize",
     "hold_out",
     "metric_of",
+    "no_pairs",
 ]
 
 SOLVERS = {"ials": fit_ials, "als": fit_als, "pop": fit_pop}

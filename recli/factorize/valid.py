@@ -69,6 +69,10 @@ def metric_of(config: FactorizeConfig) -> str:
     return "rmse" if config.solver == "als" else "ndcg@10"
 
 
+def no_pairs(users: int) -> Csr:
+    return Csr(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+
+
 def hold_out(matrix: Csr, share: float, seed: int) -> tuple[Csr, Csr]:
     """A random share of the pairs apart from the rest: (train, held). Every user keeps at least one pair."""
     rng = np.random.default_rng(seed)

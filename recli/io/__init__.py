@@ -1,32 +1,46 @@
 """Files in, files out: all that knows a path, a format or a pipe. Formats go by suffix or first bytes."""
 
+from recli.io.alignment import continue_ids, held_out
 from recli.io.atomic import STDOUT, Output, json_output, output
+from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.foreign import read_model, with_seen
 from recli.io.id_columns import positions
 from recli.io.interactions import ReadReport, read_interactions
+from recli.io.items import Items, read_items
 from recli.io.npz import read_artifact, write_npz
-from recli.io.requests import Users, everyone, read_truth, read_users
+from recli.io.pairs import PairTable, Ratings
+from recli.io.requests import IdList, everyone, read_denied, read_ids, read_truth
 from recli.io.scores import ScoreTable, write_scores
 from recli.io.sources import Source, source
 from recli.io.vectors import VectorsReport, vectors_folder
 
 __all__ = [
     "STDOUT",
+    "Checkpoints",
+    "IdList",
+    "Items",
     "Output",
+    "PairTable",
+    "Ratings",
     "ReadReport",
     "ScoreTable",
     "Source",
-    "Users",
     "VectorsReport",
+    "checkpoints",
+    "continue_ids",
     "everyone",
+    "held_out",
     "json_output",
     "output",
     "positions",
     "read_artifact",
+    "read_denied",
+    "read_ids",
     "read_interactions",
+    "read_items",
     "read_model",
     "read_truth",
-    "read_users",
+    "remove_checkpoint",
     "source",
     "vectors_folder",
     "with_seen",

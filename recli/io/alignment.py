@@ -26,15 +26,15 @@ def continue_ids(interactions: Interactions, model: Factors, name: str) -> Inter
     return dataclasses.replace(interactions, matrix=matrix, user_ids=user_ids, item_ids=item_ids)
 
 
-def held_out(held: Interactions, data: Interactions, name: str) -> tuple[Csr, int]:
-    """The pairs of a validation file in the data's numbers, and how many were dropped since the data does not have
-    their user or item. Raises DataError where none is left.
+def held_out(held: Interactions, data: Interactions | Factors, name: str) -> tuple[Csr, int]:
+    """The pairs of a validation file in the numbers of the training data or of a model, and how many were dropped since
+    it does not have their user or item. Raises DataError where none is left.
     """
     user_nums = _looked_up(held.user_ids, data.user_ids, "user", name)[1]
     item_nums = _looked_up(held.item_ids, data.item_ids, "item", name)[1]
     matrix = _renumbered(held.matrix, user_nums, item_nums, len(data.user_ids), len(data.item_ids))
     if not len(matrix.indices):
-        raise DataError("no pair of a user and an item that the training data has", file=name)
+        raise DataError("no pair of a user and an item that the training data or the model has", file=name)
     return matrix, len(held.matrix.indices) - len(matrix.indices)
 
 

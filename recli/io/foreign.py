@@ -40,11 +40,8 @@ def read_model(found: Source) -> Factors:
         if "header" in names:
             return read_npz(file, Factors, found.name)
         if not {"user_factors", "item_factors"} <= set(names):
-            raise DataError(
-                f"{EXPECTED}, with arrays user_factors and item_factors; "
-                f"found {', '.join(sorted(names)[:8]) or 'none'}",
-                file=found.name,
-            )
+            there = ", ".join(sorted(names)[:8]) or "none"
+            raise DataError(f"{EXPECTED}, with arrays user_factors and item_factors; found {there}", file=found.name)
         arrays = read_arrays(file, ("user_factors", "item_factors"), found.name)
     try:
         P, Q = (_factors(name, array) for name, array in arrays.items())

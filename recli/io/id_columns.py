@@ -76,11 +76,17 @@ def look_up(column: pl.Series, ids: Ids, what: str) -> tuple[pl.Series, NDArray[
     what: the column's name in errors. Where the model's integers are too narrow for all of the column's, it comes in
     64 bits: an unknown id is kept as it is.
     """
+    known = known_ids(ids)
+    wanted = as_id_type(column, known.dtype, what)
+    return wanted, positions(wanted, known)
+
+
+def known_ids(ids: Ids) -> pl.Series:
+    """A model's ids as a column to look others up in."""
     known = to_series(ids, "id")
     if known.n_unique() != len(known):
         raise DataError("the model's ids are not unique")
-    wanted = as_id_type(column, known.dtype, what)
-    return wanted, positions(wanted, known)
+    return known
 
 
 def positions(wanted: pl.Series, among: pl.Series) -> NDArray[np.int64]:

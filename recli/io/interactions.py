@@ -14,6 +14,7 @@ from recli.config import ReadConfig
 from recli.errors import DataError, UsageError
 from recli.ids import to_csr
 from recli.io.background import in_background
+from recli.io.conditions import condition
 from recli.io.id_columns import id_expression, is_id_type, number_ids
 from recli.io.npz import read_artifact
 from recli.io.sources import Source, column_types, scan, table_errors
@@ -46,7 +47,7 @@ class ReadReport:
 def find_columns(
     names: Sequence[str], config: ReadConfig, name: str, roles: Sequence[str] = ROLES
 ) -> tuple[dict[str, str], list[str]]:
-    """Role -> column for the roles that are there, and which of them were guessed. user and item must be.
+    """Role -> column for the roles that are there, and which of them were guessed. user and item must be, if asked for.
 
     A name is guessed in any case and spelling of the usual ones: userId, USER_ID and "user id" are one.
     """
@@ -73,7 +74,7 @@ def find_columns(
                 f"no column looks like the {role}; found {', '.join(names)}: name it with --columns {role}=NAME",
                 file=name,
             )
-    if found.get("item") == found["user"]:
+    if "user" in found and found["user"] == found.get("item"):
         raise DataError(f"expected two columns, found user and item both in {found['user']!r} (--columns)", file=name)
     return found, guessed
 
@@ -158,7 +159,7 @@ def read_rows(
         lazy = lazy.with_columns(pl.col(value).str.strip_chars().cast(pl.Float64, strict=False).alias(value))
         types[value] = pl.Float64()
     if config.where:
-        lazy = lazy.filter(_condition(config.where, types, found.name, where_flag))
+        lazy = lazy.filter(condition(config.where, types, found.name, where_flag))
     wanted = [id_expression(roles[role], types[roles[role]]).alias(role) for role in ("user", "item")]
     if value and not ids_only:
         if not (types[value].is_numeric() or types[value] == pl.Boolean):
@@ -177,21 +178,6 @@ def read_rows(
         frame, {**roles, "value": value or ""}, f" of those left by {where_flag}" if config.where else "", found.name
     )
     return frame, ReadReport(rows=len(frame), columns=roles, guessed=guessed)
-
-
-def _condition(where: str, types: dict[str, pl.DataType], name: str, flag: str) -> pl.Expr:
-    """An SQL condition as an expression, tried on no rows so that a typo fails at once."""
-    try:
-        condition = pl.sql_expr(where)
-        kind = pl.LazyFrame(schema=types).select(condition.alias("where")).collect()["where"].dtype
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).split("\n")[0]
-        if reason.startswith("unsupported function"):  # what SQL makes of a column named user
-            reason += " (a column of that name goes into double quotes)"
-        raise UsageError(f"{flag} {where!r}: {reason}; the columns are {', '.join(types)}", file=name) from error
-    if kind != pl.Boolean:
-        raise UsageError(f"{flag} {where!r}: expected a condition, found a value of type {kind}", file=name)
-    return condition
 
 
 def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from recli.artifacts import PAIR_REASONS, Factors
 from recli.config import ReadConfig
 from recli.errors import DataError
-from recli.ids import Ids
 from recli.io.background import in_background
-from recli.io.id_columns import WHOLE_NUMBER, as_id_type, look_up, positions, to_series
+from recli.io.id_columns import WHOLE_NUMBER, as_id_type, known_ids, look_up, positions, to_series
 from recli.io.interactions import find_columns, read_interactions
 from recli.io.scores import free_name
 from recli.io.sources import Source, column_types, scan, table_errors
@@ -47,11 +46,12 @@ class PairTable:
         config = _with_names(config, factors, list(names))
         self.columns, self.guessed = find_columns(list(names), config, found.name, ROLES)
         theirs = [self.columns[role] for role in ROLES]
-        lazy = scan(found, theirs, header=config.header, types=names).select(theirs)
+        lazy = scan(found, theirs, header=config.header, types=names)
         if found.format == "csv":
             lazy = lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
+        lazy = lazy.select(theirs)
         self._name = found.name
-        self._known = [to_series(ids, "id") for ids in (factors.user_ids, factors.item_ids)]
+        self._known = [known_ids(ids) for ids in (factors.user_ids, factors.item_ids)]
         # a column has one type, whatever its last row holds: so all rows are looked over before the first is used
         kinds = column_types(lazy, found.name)
         with table_errors(found.name):
@@ -108,8 +108,8 @@ class Ratings:
         held, _ = read_interactions(found, config, where_flag="--truth-where")
         self.column = columns["rating"]
         try:
-            self._users = look_up(_as_series(held.user_ids), factors.user_ids, columns["user"])[0]
-            self._items = look_up(_as_series(held.item_ids), factors.item_ids, columns["item"])[0]
+            self._users = look_up(to_series(held.user_ids, "user"), factors.user_ids, columns["user"])[0]
+            self._items = look_up(to_series(held.item_ids, "item"), factors.item_ids, columns["item"])[0]
         except DataError as error:
             raise DataError(str(error), file=found.name) from error
         lengths = np.diff(held.matrix.indptr)
@@ -119,12 +119,13 @@ class Ratings:
     def __len__(self) -> int:
         return len(self._values)
 
-    def of(self, pairs: Pairs) -> NDArray[np.float32]:
-        """The rating of each pair: float32[n], NaN where there is none."""
+    def of(self, pairs: Pairs) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Which of n pairs have a rating, bool[n], and the ratings of those, float32."""
         users, items = positions(pairs.user_ids, self._users), positions(pairs.item_ids, self._items)
         keys = np.where((users >= 0) & (items >= 0), users * len(self._items) + items, -1)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[at] == keys, self._values[at], np.float32(np.nan))
+        there = self._keys[at] == keys
+        return there, self._values[at[there]]
 
 
 def _with_names(config: ReadConfig, factors: Factors, names: list[str]) -> ReadConfig:
@@ -147,8 +148,5 @@ def _id_type(column: str, kind: pl.DataType, sight: dict[str, Any], known: pl.Da
     if sight["missing"]:
         raise DataError(f"column {column}: {sight['missing']} ids are missing")
     as_id_type(pl.Series([], dtype=kind), known, column)  # raises for floats and the like
-    return as_id_type(pl.Series([sight["odd"], sight["low"], sight["high"]], dtype=pl.String).drop_nulls(), known, column).dtype
-
-
-def _as_series(ids: Ids) -> pl.Series:
-    return to_series(ids, "id")
+    witnesses = pl.Series([sight[name] for name in ("odd", "low", "high")], dtype=pl.String).drop_nulls()
+    return as_id_type(witnesses, known, column).dtype

@@ -1,4 +1,6 @@
-"""Tables about a model's users: whom to score (`--users`), and what they went on to do (`--truth`)."""
+"""Tables about a model's users and items: whom to score (`--users`), what of (`--allow`, `--deny`, `--deny-pairs`), and
+what users went on to do (`--truth`).
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,17 @@ from numpy.typing import NDArray
 from recli.artifacts import Factors
 from recli.config import ReadConfig
 from recli.errors import DataError
-from recli.ids import Ids, to_csr
+from recli.ids import Csr, Ids, take_rows, to_csr
 from recli.io.background import in_background
-from recli.io.id_columns import look_up, number_ids, to_series
+from recli.io.id_columns import look_up, number_ids, positions, to_series
 from recli.io.interactions import find_columns, read_rows
 from recli.io.sources import Source, column_types, first_line, scan, table_errors
 from recli.metrics import Truth
 
 
 @dataclass(frozen=True)
-class Users:
-    """Users to score, in order, each once. ids: in the type of the model's; nums: int64[n], -1 where the model does not
+class IdList:
+    """Users or items in order, each once. ids: in the type of the model's; nums: int64[n], -1 where the model does not
     know one.
     """
 
@@ -30,46 +32,82 @@ class Users:
     nums: NDArray[np.int64]
 
 
-def everyone(factors: Factors) -> Users:
-    return Users(to_series(factors.user_ids, "user"), np.arange(len(factors.user_ids)))
+def everyone(factors: Factors) -> IdList:
+    return IdList(to_series(factors.user_ids, "user"), np.arange(len(factors.user_ids)))
 
 
-def read_users(found: Source, factors: Factors, config: ReadConfig) -> Users:
-    """A table with a user column, or a plain list of ids, one a line. Ids that occur again count once."""
+def read_ids(found: Source, factors: Factors, role: str, config: ReadConfig) -> IdList:
+    """A table with a column of the role, user or item, or a plain list of ids, one a line. Ids that occur again count
+    once.
+    """
     columns, header = config.columns, config.header
-    if found.format == "csv" and "user" not in columns:
+    if found.format == "csv" and role not in columns:
         names = list(column_types(scan(found, header=header), found.name))
         if len(names) == 1:
-            header = header and _is_heading(first_line(found), factors)
-            columns = {"user": names[0] if header else "column_1"}
-    types = column_types(scan(found, header=header), found.name)
-    names = list(types)
-    model_name = factors.provenance.columns["user"]
-    if "user" not in columns and model_name in names:
-        columns = {**columns, "user": model_name}
-    column = find_columns(names, dataclasses.replace(config, columns=columns), found.name, roles=("user",))[0]["user"]
-    lazy = scan(found, [column], header=header, types=types)
-    if found.format == "csv":
-        lazy = lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
+            header = header and _is_heading(first_line(found), role, factors)
+            columns = {role: names[0] if header else "column_1"}
+    config = dataclasses.replace(config, columns=columns, header=header)
+    table = IdTable(found, factors, role, config)
     with table_errors(found.name):
-        ids = in_background(lambda: lazy.select(column).collect(engine="streaming"))[column].unique(maintain_order=True)
-    if not len(ids):
-        raise DataError("no users", file=found.name)
-    return _look_up(ids, factors.user_ids, column, found.name)
+        ids = in_background(lambda: table.lazy.select(table.column).collect(engine="streaming"))
+    distinct = ids[table.column].unique(maintain_order=True)
+    if not len(distinct):
+        raise DataError(f"no {role}s", file=found.name)
+    return table.look_up(distinct)
 
 
-def _is_heading(line: str, factors: Factors) -> bool:
-    """Is the line of a one-column file the name of a user column, rather than an id?"""
+class IdTable:
+    """A table with a column of ids of the role, user or item, named as config says, as in the model, or as usual.
+
+    lazy: its rows, the ids of text formats as text; types: its columns.
+    """
+
+    def __init__(self, found: Source, factors: Factors, role: str, config: ReadConfig) -> None:
+        self._name, self._ids = found.name, factors.user_ids if role == "user" else factors.item_ids
+        types = column_types(scan(found, header=config.header), found.name)
+        columns, model_name = config.columns, factors.provenance.columns[role]
+        if role not in columns and model_name in types:
+            columns = {**columns, role: model_name}
+        config = dataclasses.replace(config, columns=columns)
+        self.column = find_columns(list(types), config, found.name, roles=(role,))[0][role]
+        self.lazy = scan(found, [self.column], header=config.header, types=types)
+        self.types = column_types(self.lazy, found.name)
+        if found.format == "csv":
+            self.lazy = self.lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
+
+    def look_up(self, ids: pl.Series) -> IdList:
+        return _look_up(ids, self._ids, self.column, self._name)
+
+
+def _is_heading(line: str, role: str, factors: Factors) -> bool:
+    """Is the line of a one-column file the name of a column of the role, rather than an id?"""
     name = line.strip().strip('"')
     try:
-        find_columns([name], ReadConfig(), "", roles=("user",))
+        find_columns([name], ReadConfig(), "", roles=(role,))
     except DataError:
-        return name == factors.provenance.columns["user"]
+        return name == factors.provenance.columns[role]
     return True
 
 
-def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[Users, Truth]:
+def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[IdList, Truth]:
     """Held-out interactions. Every row counts as relevant, whatever its rating: filter with `where`."""
+    users, matrix, sizes = _read_pairs(found, factors, config)
+    return users, Truth(matrix, sizes)
+
+
+def read_denied(found: Source, factors: Factors, users: IdList, config: ReadConfig) -> tuple[Csr, int]:
+    """What each of the users must not get: [users, items], and how many of the table's pairs say nothing, since their
+    item is not in the model or their user not among these.
+    """
+    theirs, matrix, sizes = _read_pairs(found, factors, dataclasses.replace(config, where=None))
+    denied = take_rows(matrix, positions(users.ids, theirs.ids))
+    return denied, int(sizes.sum()) - len(denied.indices)
+
+
+def _read_pairs(found: Source, factors: Factors, config: ReadConfig) -> tuple[IdList, Csr, NDArray[np.int64]]:
+    """The users of a table, their items that the model knows (a row a user, with ones for values), and int64[n], how
+    many items they have in all.
+    """
     columns = {**factors.provenance.columns, **config.columns}
     names = list(column_types(scan(found, header=config.header), found.name))
     columns = {role: column for role, column in columns.items() if column in names or role in config.columns}
@@ -87,11 +125,11 @@ def read_truth(found: Source, factors: Factors, config: ReadConfig) -> tuple[Use
     matrix, _ = to_csr(
         row_of[there], items[there].astype(np.int32), every.values[there], len(user_ids), len(factors.item_ids), "first"
     )
-    return users, Truth(matrix, np.diff(every.indptr))
+    return users, matrix, np.diff(every.indptr)
 
 
-def _look_up(column: pl.Series, ids: Ids, what: str, name: str) -> Users:
+def _look_up(column: pl.Series, ids: Ids, what: str, name: str) -> IdList:
     try:
-        return Users(*look_up(column, ids, what))
+        return IdList(*look_up(column, ids, what))
     except DataError as error:
         raise DataError(str(error), file=name) from error

@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 from recli.artifacts import REASONS, Factors, Scores
 from recli.io.background import POLL
 from recli.io.id_columns import to_series
-from recli.io.requests import Users
+from recli.io.requests import IdList
 
 FORMATS = ("parquet", "csv", "ndjson")
 ROW_GROUP = 1 << 17
@@ -48,7 +48,7 @@ class ScoreTable:
     reason.
     """
 
-    def __init__(self, users: Users, factors: Factors) -> None:
+    def __init__(self, users: IdList, factors: Factors) -> None:
         names = factors.provenance.columns
         self._user = free_name(names["user"], OWN_COLUMNS)
         self._item = free_name(names["item"], (*OWN_COLUMNS, self._user))
@@ -83,9 +83,15 @@ def free_name(name: str, taken: Collection[str]) -> str:
 
 
 def write_scores(
-    frames: Iterator[pl.DataFrame], schema: dict[str, Any], format: str, file: BinaryIO, row_group: int = ROW_GROUP
+    frames: Iterator[pl.DataFrame],
+    schema: dict[str, Any],
+    format: str,
+    file: BinaryIO,
+    row_group: int = ROW_GROUP,
+    metadata: dict[str, str] | None = None,
 ) -> None:
-    """Writes frames as they are produced, at most two waiting, to a binary file in one of FORMATS. row_group: rows.
+    """Writes frames as they are produced, at most two waiting, to a binary file in one of FORMATS. row_group: rows;
+    metadata: for the footer of a Parquet file.
 
     polars writes on a thread of its own, so that this one produces, and signals reach it. Raises what frames raises,
     and what the file raises, without producing much more.
@@ -105,7 +111,7 @@ def write_scores(
         watched: Any = _Watched(file, failure)
         try:
             if format == "parquet":
-                table.sink_parquet(watched, row_group_size=row_group, maintain_order=True)
+                table.sink_parquet(watched, row_group_size=row_group, maintain_order=True, metadata=metadata)
             elif format == "csv":
                 table.sink_csv(watched, maintain_order=True)
             else:

@@ -152,9 +152,11 @@ def _write_together(parts: list[tuple[str, Output, Fill]], files: dict[str, dict
         fill(file)
         file.flush()
         os.fsync(file.fileno())
-        size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        files[name] = {"bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        files[name] = {"bytes": file.tell(), "sha256": digest.hexdigest()}
         _write_together(others, files)
 
     out.write(whole)

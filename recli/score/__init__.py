@@ -2,6 +2,7 @@
 
 from recli.score.audience import Audience, Folded
 from recli.score.catalogue import Cap, Catalogue
+from recli.score.pairs import block_pairs, predict
 from recli.score.topk import block_users, recommend
 
-__all__ = ["Audience", "Cap", "Catalogue", "Folded", "block_users", "recommend"]
+__all__ = ["Audience", "Cap", "Catalogue", "Folded", "block_pairs", "block_users", "predict", "recommend"]

@@ -30,7 +30,7 @@ def block_pairs(factors: Factors, limit: int | None) -> int:
     if fixed + one_pair > limit:
         enough = math.ceil((fixed + one_pair) / 2**30 * 100) / 100  # rounded up, so that what is said will do
         raise BusyError(f"predicting needs at least {enough:.2f}G: give a larger --memory-limit")
-    return min(BLOCK_PAIRS, (limit - fixed) // one_pair)
+    return int(min(BLOCK_PAIRS, (limit - fixed) // one_pair))
 
 
 def predict(

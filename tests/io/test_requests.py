@@ -16,7 +16,7 @@ from recli.artifacts import Factors, Provenance
 from recli.config import ReadConfig
 from recli.errors import DataError
 from recli.io.id_columns import from_series, positions
-from recli.io.requests import Users, everyone, read_truth, read_users
+from recli.io.requests import IdList, everyone, read_ids, read_truth
 from recli.io.sources import source
 from recli.metrics import Truth
 
@@ -51,12 +51,12 @@ def put(data: bytes | str | pl.DataFrame, name: str = "") -> str:
     return name
 
 
-def users(data: Any, factors: Factors = NUMBERS, name: str = "", **config: Any) -> Users:
+def users(data: Any, factors: Factors = NUMBERS, name: str = "", **config: Any) -> IdList:
     with source([put(data, name)]) as found:
-        return read_users(found, factors, ReadConfig(**config))
+        return read_ids(found, factors, "user", ReadConfig(**config))
 
 
-def truth(data: Any, factors: Factors = NUMBERS, **config: Any) -> tuple[Users, Truth]:
+def truth(data: Any, factors: Factors = NUMBERS, **config: Any) -> tuple[IdList, Truth]:
     with source([put(data)]) as found:
         return read_truth(found, factors, ReadConfig(**config))
 

@@ -18,7 +18,7 @@ from recli.artifacts import HISTORY, MODEL, POPULAR, Factors, Provenance, Scores
 from recli.errors import StorageError
 from recli.io.atomic import output
 from recli.io.id_columns import from_series
-from recli.io.requests import Users
+from recli.io.requests import IdList
 from recli.io.scores import FORMATS, ROW_GROUP, ScoreTable, write_scores
 
 ITEMS = pl.Series(["a", 'b,"x"\n', "", "é"])
@@ -37,7 +37,7 @@ def table(users: pl.Series = USERS, items: pl.Series = ITEMS, names: tuple[str, 
         item_counts=np.zeros(len(items), np.int64),
         provenance=Provenance(columns=dict(zip(("user", "item"), names, strict=True))),
     )
-    return ScoreTable(Users(users, np.arange(len(users))), model)
+    return ScoreTable(IdList(users, np.arange(len(users))), model)
 
 
 def block(start: int, items: list[list[int]], scores: list[list[float]], reasons: list[int]) -> Scores:
