@@ -91,8 +91,10 @@ def _merge(values: NDArray[np.float32], first: NDArray[np.intp], duplicates: str
         return total.astype(np.float32)
 
 
-def take_rows(matrix: Csr, nums: NDArray[np.int64]) -> Csr:
-    """These rows as a matrix of their own, with ones for values; -1 gives an empty row."""
+def take_rows(matrix: Csr, nums: NDArray[np.int64], *, values: bool = False) -> Csr:
+    """These rows as a matrix of their own, with ones for values, or where asked for, its own (none if it has none); -1
+    gives an empty row.
+    """
     there = np.flatnonzero(nums >= 0)
     firsts, lengths = np.zeros((2, len(nums)), np.int64)
     firsts[there] = matrix.indptr[nums[there]]
@@ -101,7 +103,8 @@ def take_rows(matrix: Csr, nums: NDArray[np.int64]) -> Csr:
     np.cumsum(lengths, out=indptr[1:])
     at = np.arange(indptr[-1]) + np.repeat(firsts - indptr[:-1], lengths)
     indices = np.asarray(matrix.indices)[at]
-    return Csr(indptr, indices, np.ones(len(indices), np.float32))
+    own = np.asarray(matrix.values)[at if len(matrix.values) else slice(0)] if values else None
+    return Csr(indptr, indices, np.ones(len(indices), np.float32) if own is None else own)
 
 
 def slice_rows(matrix: Csr, start: int, end: int) -> Csr:

@@ -11,6 +11,8 @@ et al. 2022, eq. 4). als: y = [q, 1], x = [p, b_u]; w = 1, t = r - b - b_v; alph
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from recli.errors import DataError
 from recli.ids import Csr
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
 def regularization(indptr: NDArray[np.int64], reg: float, nu: float, alpha0: float, others: int) -> Floats:
@@ -44,3 +47,45 @@ def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
 def with_values(matrix: Csr, values: Floats) -> Csr:
     """The same pairs with other values."""
     return matrix._replace(values=values)
+
+
+class Problems(NamedTuple):
+    """The problems of n users, the items' rows given. matrix: CSR [n, items], its values w; targets: float32[nnz], t;
+    regularization: float32[n], above 0.
+    """
+
+    matrix: Csr
+    targets: Floats
+    regularization: Floats
+
+
+class ExactSolver:
+    """Users' problems one by one in float64, in the eigenbasis of Y^T Y, where what all users share of A is diagonal."""
+
+    def __init__(self, items: Floats, alpha0: float) -> None:
+        """items: float32[I, d], Y."""
+        self.items: Doubles = items.astype(np.float64)
+        self._shared = np.zeros(items.shape[1])
+        self._basis = np.eye(items.shape[1])
+        if alpha0:
+            spectrum, self._basis = np.linalg.eigh(self.items.T @ self.items)
+            self._shared = alpha0 * np.maximum(spectrum, 0)
+            self.items = self.items @ self._basis
+
+    def influence(self, problems: Problems, user: int) -> tuple[NDArray[np.int32], Doubles]:
+        """The user's n items, and the rows t_j A^-1 y_j that add up to x: float64[n, d], in the basis of `items`."""
+        entries = slice(problems.matrix.indptr[user], problems.matrix.indptr[user + 1])
+        nums, weights = problems.matrix.indices[entries], problems.matrix.values[entries].astype(np.float64)
+        y, shared = self.items[nums], self._shared + problems.regularization[user]
+        if not weights.any():
+            rows = y / shared
+        elif len(y) < len(shared):  # Woodbury: Y (D + Y^T W Y)^-1 = (I + Y D^-1 Y^T W)^-1 Y D^-1
+            rows = y / shared
+            rows = np.linalg.solve(np.eye(len(y)) + (rows @ y.T) * weights, rows)
+        else:
+            rows = np.linalg.solve(np.diag(shared) + (y.T * weights) @ y, y.T).T
+        return nums, rows * problems.targets[entries, None].astype(np.float64)
+
+    def row(self, problems: Problems, user: int) -> Doubles:
+        """x of the user: float64[d], in the basis of the items as they were given."""
+        return np.asarray(self._basis @ self.influence(problems, user)[1].sum(axis=0))

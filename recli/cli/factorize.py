@@ -185,22 +185,21 @@ def factorize(
     path = output or o.default_output(inputs or [str(import_)], ".factors.npz")
     if path.lower().endswith(o.TABLES):
         raise UsageError(f"-o {path}: a model is an NPZ file: give it a name that ends in .npz")
-    training = Training(ctx.params, console, config, o.read_config(ctx.params), workers, path)
+    reading = o.read_config(ctx.params)
 
     from recli import io, kernels  # heavy: numpy, scipy and polars
 
     o.let_ctrl_c_through()
-    device_name, reason = kernels.choose(device)
+    training = Training(ctx.params, console, config, reading, workers, path, *kernels.choose(device))
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(io.output(path, inputs=tuple(given), no_clobber=no_clobber))
         export = stack.enter_context(io.vectors_folder(export_vectors, no_clobber=no_clobber))
         write_stats = stack.enter_context(io.json_output(stats))
-        backend = stack.enter_context(kernels.load(device_name, workers))
-        console.note_device(device, device_name, reason, workers)
+        backend = stack.enter_context(kernels.load(training.device, workers))
         if import_ is not None:
             model: Model | None = _imported(import_, inputs, training, backend)
         else:
-            with io.source(inputs, training.reading.format) as found:
+            with io.source(inputs, reading.format) as found:
                 out.refuse(found.files)
                 model = training.run(found, backend)
         if model is None:  # a dry run
@@ -259,4 +258,5 @@ def _imported(path: str, inputs: list[str], training: Training, kernels: Kernels
             interactions, _ = io.read_interactions(found, training.reading)
             factors = io.with_seen(factors, interactions, found.name, seen=training.config.seen)
     numbers = {"solver": "imported", "users": len(factors.user_ids), "items": len(factors.item_ids)}
+    training.say_device()
     return Model(factors, numbers, training.validation(factors, kernels))

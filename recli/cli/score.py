@@ -1,4 +1,5 @@
-"""recli score: its flags, and which of the modes they ask for (score_lists.py, score_pairs.py, score_similar.py)."""
+"""recli score: its flags, and which of the modes they ask for (score_lists.py, score_parts.py,
+score_pairs.py, score_similar.py)."""
 
 from __future__ import annotations
 
@@ -127,6 +128,8 @@ def score(
         from recli.cli.score_pairs import run
     elif job.mode in ("similar", "similar_users"):
         from recli.cli.score_similar import run
+    elif job.folder:
+        from recli.cli.score_parts import run
     else:
         from recli.cli.score_lists import run
     run(job)

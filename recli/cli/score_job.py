@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
 from recli.cli.console import Console
+from recli.cli.shards import Shard, shards
 from recli.config import ReadConfig, ScoreConfig
 from recli.errors import UsageError
 
@@ -46,7 +47,8 @@ TAKES = {
 @dataclass(frozen=True)
 class Job:
     """One run of recli score. flags: the command's parameters by name, at their defaults where the mode does not take
-    them; path: where to write, or None.
+    them; path: where to write, or None; shard: the part of the users that is asked for, or None; folder: is path one,
+    of parts?
     """
 
     flags: Mapping[str, Any]
@@ -58,26 +60,32 @@ class Job:
     workers: int
     path: str | None
     format: str
+    shard: Shard | None
+    folder: bool
 
     @classmethod
     def of(cls, ctx: Any) -> Job:
         modes = [mode for mode in MODES if ctx.params[mode] is not None]
         if len(modes) > 1:
-            raise UsageError(" and ".join(map(_flag, modes)) + " exclude each other")
+            raise UsageError(" and ".join(map(flag_name, modes)) + " exclude each other")
         mode = modes[0] if modes else "lists"
         flags = _taken(ctx, mode)
         console = Console.of("score", flags)
         config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
         reading = o.read_config({name: flags[name] for name in ("columns", "no_header")}, where=flags["truth_where"])
-        o.check_paths(tuple(flags[name] for name in INPUTS), flags["output"], flags["stats"], flags["json_"])
-        path = flags["output"]
-        if path is None and not (flags["truth"] and mode in ("lists", "pairs")):
-            path = o.default_output([flags["factors"]], MODES.get(mode, ".recs.parquet"))
-        piped = [_flag(name) for name in INPUTS if flags[name] == "-"]
+        read = tuple(flags[name] for name in (*INPUTS, "previous"))
+        o.check_paths(read, flags["output"], flags["stats"], flags["json_"])
+        path, shard = flags["output"], Shard.parse(flags["shard"]) if flags["shard"] is not None else None
+        if path is None and (flags["parts"] is not None or not (flags["truth"] and mode in ("lists", "pairs"))):
+            path = o.default_output([flags["factors"]], _ending(mode, flags["parts"], shard))
+        folder = flags["parts"] is not None or bool(shard and path and (path.endswith("/") or os.path.isdir(path)))
+        _check_parts(flags, path, folder)
+        piped = [flag_name(name) for name in (*INPUTS, "previous") if flags[name] == "-"]
         if len(piped) > 1:
             raise UsageError(f"only one of {' and '.join(piped)} can be - (stdin)")
         if flags["truth_where"] is not None and flags["truth"] is None:
             raise UsageError(f"--truth-where {flags['truth_where']!r}: there is no --truth for it to filter")
+        _check_items(flags)
         return cls(
             flags=flags,
             mode=mode,
@@ -87,7 +95,9 @@ class Job:
             limit=o.parse_size(flags["memory_limit"]),
             workers=o.limit_threads(flags["threads"]),
             path=path,
-            format=output_format(path, flags["output_format"]),
+            format=output_format(None if folder else path, flags["output_format"]),
+            shard=shard,
+            folder=folder,
         )
 
     @property
@@ -102,6 +112,29 @@ class Job:
         if self.path:
             out = stack.enter_context(io.output(self.path, inputs=self.inputs, **options))
         return out, stack.enter_context(io.json_output(self.flags["stats"]))
+
+
+def _ending(mode: str, parts: int | None, shard: Shard | None) -> str:
+    if parts is not None:
+        return ".recs/"
+    return f".recs.{shard.name}.parquet" if shard else MODES.get(mode, ".recs.parquet")
+
+
+def _check_parts(flags: Mapping[str, Any], path: str | None, folder: bool) -> None:
+    asked = [name for name in ("shard", "parts") if flags[name] is not None]
+    if len(asked) > 1:
+        raise UsageError(f"--shard {flags['shard']} and --parts exclude each other: -o FOLDER/ keeps shards as parts")
+    if flags["parts"] is not None:
+        shards(flags["parts"])
+    if asked and flags["expect"]:
+        gate = flags["expect"][0]
+        raise UsageError(f"--expect {gate!r}: it is for a whole output, and does not go with --{asked[0]}")
+    if folder and path == "-":
+        raise UsageError("--parts writes a folder: give -o FOLDER/, not -o -")
+    if folder and flags["output_format"] not in (None, "parquet"):
+        raise UsageError(
+            f"--output-format {flags['output_format']}: the parts in a folder are Parquet, which says of what run"
+        )
 
 
 def output_format(path: str | None, asked: str | None) -> str:
@@ -128,15 +161,23 @@ def _taken(ctx: Any, mode: str) -> dict[str, Any]:
     others = ctx.params.keys() - COMMON - set(TAKES[mode])
     refused = [name for name in ctx.params if name in others and ctx.get_parameter_source(name).name == "COMMANDLINE"]
     if refused:
-        takes = ", ".join(_flag(name) for name in TAKES[mode] if name != mode)
-        raise UsageError(f"{_flag(mode)} does not go with {', '.join(map(_flag, refused))}: it takes {takes}")
+        takes = ", ".join(flag_name(name) for name in TAKES[mode] if name != mode)
+        raise UsageError(f"{flag_name(mode)} does not go with {', '.join(map(flag_name, refused))}: it takes {takes}")
     return {name: defaults[name] if name in others else value for name, value in ctx.params.items()}
 
 
-def _flag(name: str) -> str:
+def flag_name(name: str) -> str:
     if name == "factors":
         return "FACTORS"
     return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+
+
+def _check_items(flags: Mapping[str, Any]) -> None:
+    for name in ("where", "max_per"):
+        if flags[name] is not None and flags["items"] is None:
+            raise UsageError(f"{flag_name(name)} {flags[name]!r}: there is no --items table for it to look in")
+    if flags["items"] is not None and flags["where"] is None and flags["max_per"] is None:
+        raise UsageError(f"--items {flags['items']}: it is there for --where or --max-per: give one of them")
 
 
 def _max_per(text: str | None) -> dict[str, int]:
@@ -145,5 +186,7 @@ def _max_per(text: str | None) -> dict[str, int]:
         column, equals, count = part.partition("=")
         if not column.strip() or not equals or not count.strip().isdecimal() or int(count) < 1:
             raise UsageError(f"--max-per {text}: expected COLUMN=N, N from 1 up, as category=3, found {part!r}")
+        if column.strip() in caps:
+            raise UsageError(f"--max-per {text}: {column.strip()} is there twice")
         caps[column.strip()] = int(count)
     return caps

@@ -2,129 +2,155 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from recli.cli import options as o
-from recli.cli.console import Console, print_json, print_table
+from recli.cli.console import print_json
+from recli.cli.score_gates import Gates
 from recli.cli.score_job import Job
+from recli.cli.score_quality import HeldOut
 from recli.cli.score_request import Request, read_request
+from recli.errors import GateError
 
 if TYPE_CHECKING:
-    from recli import io
     from recli.artifacts import Factors, Scores
-    from recli.metrics import RankingQuality
+    from recli.io import Published
 
 
 def run(job: Job) -> None:
-    from recli import io, kernels  # heavy: numpy, scipy and polars
-    from recli.artifacts import Factors
-    from recli.metrics import RankingQuality
-    from recli.score import block_users, recommend
+    from recli import io  # heavy: numpy, scipy and polars
 
     o.let_ctrl_c_through()
-    console, config = job.console, job.config
-    device, why = kernels.choose(job.flags["device"])
     with ExitStack() as stack:
-        out = stack.enter_context(_output(job, job.path)) if job.path else None
-        write_stats = stack.enter_context(io.json_output(job.flags["stats"]))
-        found = stack.enter_context(io.source([job.flags["factors"]]))
-        model = io.read_artifact(found, Factors)
-        request = read_request(job, model, stack)
-        _say_what_was_read(console, model, request)
-        console.note_device(job.flags["device"], device, why, job.workers)
-        size = block_users(model, config, job.limit)
-        with o.about(found.name):
-            backend = stack.enter_context(kernels.load(device, job.workers))
-            lists = recommend(model, request.audience, request.catalogue, config, backend, size)
+        out, write_stats = job.outputs(stack)
+        gates = Gates(job, stack)
+        listing = Listing(job, stack)
+        table = io.ScoreTable(listing.request.users, listing.model)
+        gates.prepare(listing.request, listing.model, table.schema)
+        lists = listing.lists(0, listing.users)
         if job.flags["dry_run"]:
-            _say_plan(job, len(request.audience), size)
+            say_plan(
+                job, f"{listing.users:,} lists of {job.config.k} to {job.path or 'nowhere (quality only)'}", listing
+            )
             return
-        quality = RankingQuality(config.k, model.item_counts, len(model.user_ids)) if request.truth else None
-        short = ShortLists()
-        with console.progress("users", len(request.audience)) as advance:
-            lists = short.count(_measured(lists, request, quality, advance))
-            if out:
-                table = io.ScoreTable(request.users, model)
-                out.write(lambda file: io.write_scores(map(table.frame, lists), table.schema, job.format, file))
-            else:
-                for _ in lists:
-                    pass
-        if out:
-            console.note(
-                f"wrote {o.shown(job.path)}: {len(request.audience):,} lists; {console.seconds():.1f} s",
+        failure = None
+        with job.console.progress("users", listing.users) as advance:
+            lists = listing.watched(lists, 0, advance)
+
+            def fill(file: BinaryIO) -> None:
+                io.write_scores(map(table.frame, lists), table.schema, job.format, file)
+                if gates.asked:
+                    gates.judge(io.written(file, job.format, o.shown(job.path)), listing.metrics())
+
+            try:
+                if out:
+                    out.write(fill)
+                else:
+                    for _ in lists:
+                        pass
+                    gates.judge(None, listing.metrics())
+            except GateError as error:
+                failure = error
+        if out and not failure:
+            job.console.note(
+                f"wrote {o.shown(job.path)}: {listing.users:,} lists; {job.console.seconds():.1f} s",
                 fields={"output": job.path},
             )
-        short.say(job)
-        metrics = quality.result() if quality else {}
-        judged = {"judged_users": quality.users} if quality else {}
-        result = {**console.finish(), "k": config.k, **judged, **metrics}
+        listing.report(write_stats, gates.result)
+        if failure:
+            raise failure
+
+
+class Listing:
+    """What lists are made of, read once, and how they turn out: all at once, or part by part."""
+
+    def __init__(self, job: Job, stack: ExitStack) -> None:
+        from recli import io, kernels
+        from recli.artifacts import Factors
+        from recli.score import block_users
+
+        self._job, console, config = job, job.console, job.config
+        device, why = kernels.choose(job.flags["device"])
+        found = stack.enter_context(io.source([job.flags["factors"]]))
+        self._file, self.model = found.name, io.read_artifact(found, Factors)
+        self.request = read_request(job, self.model, stack)
+        if job.shard and not job.folder:
+            self.request = self.request.part(*job.shard.bounds(len(self.request.audience)))
+        _say_what_was_read(job, self.model, self.request)
+        console.note_device(job.flags["device"], device, why, job.workers)
+        self.block = block_users(self.model, self.request.audience, self.request.catalogue, config, job.limit)
+        with o.about(found.name):
+            self.backend = stack.enter_context(kernels.load(device, job.workers))
+        self.users = len(self.request.audience)
+        self.held_out = HeldOut(self.request, self.model, config.k) if self.request.truth else None
+        self.short = 0
+
+    def lists(self, start: int, end: int) -> Iterator[Scores]:
+        """The lists of the users from position start to end; what cannot work is raised at once."""
+        from recli.score import recommend
+
+        request = self.request.part(start, end)
+        with o.about(self._file):
+            return recommend(
+                self.model, request.audience, request.catalogue, self._job.config, self.backend, self.block
+            )
+
+    def watched(self, lists: Iterator[Scores], start: int, advance: Callable[[int, str], None]) -> Iterator[Scores]:
+        """The same blocks, whose first user has position start; on the way they are measured."""
+        for block in lists:
+            first = start + block.start
+            self.short += int((block.items[:, -1] < 0).sum())
+            if self.held_out:
+                self.held_out.add(first, block.items)
+            yield block
+            advance(first + len(block.items), "")
+
+    def add_written(self, part: Published, start: int, end: int) -> None:
+        """Lists of an earlier run, measured like those of this one."""
+        from recli import io
+
+        users, k = self.request.users.part(start, end).ids, self._job.config.k
+        self.short += len(users) - part.full(k)
+        if self.held_out:
+            self.held_out.add(start, part.lists(users, io.to_series(self.model.item_ids, "item"), k))
+
+    def metrics(self) -> dict[str, float]:
+        return self.held_out.metrics() if self.held_out else {}
+
+    def report(self, write_stats: Callable[[dict[str, Any]], None], more: dict[str, Any]) -> None:
+        """The result, once there is one: for --stats, --json, or to be read."""
+        job, k = self._job, self._job.config.k
+        if self.short:
+            job.console.note(
+                f"{self.short:,} lists are shorter than {k}: nothing else is left to recommend",
+                fields={"short_lists": self.short},
+            )
+        judged = {"judged_users": self.held_out.users} if self.held_out else {}
+        result = {**job.console.finish(), "k": k, **judged, **self.metrics(), **more}
         write_stats(result)
         if job.flags["json_"]:
             print_json(result)
-        elif quality and not (job.flags["quiet"] and job.path == "-"):
-            rows = {name: f"{value:.4f}" for name, value in metrics.items()}
-            stream = sys.stderr if job.path == "-" else sys.stdout
-            print_table(f"{quality.users:,} users with held-out items", rows, stream)
+        elif self.held_out and not (job.flags["quiet"] and job.path == "-"):
+            self.held_out.show(job)
 
 
-def _output(job: Job, path: str) -> AbstractContextManager[io.Output]:
-    from recli import io
-
-    return io.output(path, inputs=job.inputs, no_clobber=job.flags["no_clobber"], binary=job.format == "parquet")
-
-
-def _say_what_was_read(console: Console, model: Factors, request: Request) -> None:
+def _say_what_was_read(job: Job, model: Factors, request: Request) -> None:
     users = request.users
     unknown = int((users.nums < 0).sum())
     fallback = f"; users that are not in the model get the most popular items: {unknown:,}" if unknown else ""
+    of = f" of part {job.shard}" if job.shard and not job.folder else ""
     counts = {"users": len(users.nums), "unknown_users": unknown, "items": len(model.item_ids)}
-    console.note(
-        f"{len(users.nums):,} users, {len(model.item_ids):,} items, rank {model.P.shape[1]}{fallback}", fields=counts
-    )
-
-
-def _say_plan(job: Job, users: int, size: int) -> None:
+    shard = {"shard": str(job.shard)} if job.shard else {}
     job.console.note(
-        f"plan: {users:,} lists of {job.config.k} to {job.path or 'nowhere (quality only)'}, "
-        f"{size:,} users at a time; nothing written"
+        f"{len(users.nums):,} users{of}, {len(model.item_ids):,} items, rank {model.P.shape[1]}{fallback}",
+        fields={**counts, **shard},
     )
+
+
+def say_plan(job: Job, plan: str, listing: Listing) -> None:
+    job.console.note(f"plan: {plan}, {listing.block:,} users at a time; nothing written")
     if job.flags["json_"]:
-        plan = {"output": job.path, "block_users": size, "config": job.config.semantic()}
-        print_json({**job.console.finish(), **plan})
-
-
-def _measured(
-    lists: Iterator[Scores], request: Request, quality: RankingQuality | None, advance: Callable[[int, str], None]
-) -> Iterator[Scores]:
-    """The same blocks; on the way they are compared with the truth."""
-    from recli import io
-
-    at = io.positions(request.users.ids, request.truth[0].ids) if request.truth else None
-    for block in lists:
-        end = block.start + len(block.items)
-        if quality and request.truth and at is not None:
-            quality.add(block.items, request.truth[1].rows(at[block.start : end]))
-        yield block
-        advance(end, "")
-
-
-class ShortLists:
-    """How many lists end before their k-th place."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def count(self, lists: Iterator[Scores]) -> Iterator[Scores]:
-        for block in lists:
-            self.number += int((block.items[:, -1] < 0).sum())
-            yield block
-
-    def say(self, job: Job) -> None:
-        if self.number:
-            job.console.note(
-                f"{self.number:,} lists are shorter than {job.config.k}: nothing else is left to recommend",
-                fields={"short_lists": self.number},
-            )
+        shown = {"output": job.path, "block_users": listing.block, "config": job.config.semantic()}
+        print_json({**job.console.finish(), **shown})

@@ -79,7 +79,9 @@ def _say_what_was_read(job: Job, model: Factors, table: PairTable, truth: Rating
         )
         solver = model.provenance.config.get("solver")
         if solver in RANKERS:
-            job.console.note(f"the scores of {solver} are for ranking and no ratings; factorize --solver als predicts those")
+            job.console.note(
+                f"the scores of {solver} are for ranking and no ratings; factorize --solver als predicts those"
+            )
 
 
 def _say_plan(job: Job, rows: int, size: int) -> None:

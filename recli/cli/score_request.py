@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from recli.cli.score_job import Job
@@ -29,6 +29,10 @@ class Request:
     audience: Audience
     catalogue: Catalogue
     truth: tuple[IdList, Truth] | None
+
+    def part(self, start: int, end: int) -> Request:
+        """The users from position start to end."""
+        return replace(self, users=self.users.part(start, end), audience=self.audience.part(start, end))
 
 
 def read_request(job: Job, model: Factors, stack: ExitStack) -> Request:

@@ -11,17 +11,17 @@ from recli.errors import UsageError
 
 MOST = 99_999  # five digits in a part's name, so that names sort as numbers do
 # Flags that leave the rows as they are. All others belong to a part's key, whatever they do.
-NEUTRAL = frozenset(
-    "output shard parts index expect previous output_format device threads memory_limit no_clobber dry_run json_ stats "
-    "log_format quiet verbose debug".split()
+NEUTRAL = (
+    *("output", "shard", "parts", "index", "expect", "previous", "output_format", "device", "threads", "memory_limit"),
+    *("no_clobber", "dry_run", "json_", "stats", "log_format", "quiet", "verbose", "debug"),
 )
 
 
 class Shard(NamedTuple):
-    """The number-th of `count` parts, from 1."""
+    """The number-th part of `total`, from 1."""
 
     number: int
-    count: int
+    total: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -34,14 +34,14 @@ class Shard(NamedTuple):
         """The positions of its users, from one to before the other: parts differ by one user at most, and follow each
         other.
         """
-        return users * (self.number - 1) // self.count, users * self.number // self.count
+        return users * (self.number - 1) // self.total, users * self.number // self.total
 
     @property
     def name(self) -> str:
-        return f"part-{self.number:05}-of-{self.count:05}"
+        return f"part-{self.number:05}-of-{self.total:05}"
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.total}"
 
 
 def shards(parts: int) -> list[Shard]:

@@ -32,7 +32,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Training:
-    """One training run, as its flags describe it. path: of the output."""
+    """One training run, as its flags describe it. path: of the output; device, reason: what computes, and why."""
 
     flags: Mapping[str, Any]
     console: Console
@@ -40,6 +40,11 @@ class Training:
     reading: ReadConfig
     workers: int
     path: str
+    device: str
+    reason: str
+
+    def say_device(self) -> None:
+        self.console.note_device(self.flags["device"], self.device, self.reason, self.workers)
 
     def run(self, found: Source, kernels: Kernels) -> Model | None:
         """The trained model; None for a dry run, whose plan it has said."""
@@ -47,6 +52,7 @@ class Training:
 
         interactions, report = io.read_interactions(found, self.reading)
         say_what_was_read(self.console, report)
+        self.say_device()
         start, inputs = None, list(interactions.provenance.inputs)
         if self.flags["init"]:
             with io.source([self.flags["init"]]) as initial:

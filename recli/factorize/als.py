@@ -10,16 +10,18 @@ they are, so that a half-sweep solves factors and biases in one problem.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from recli.artifacts import Arrays
 from recli.config import ACTIVITY_POWER, REGULARIZATION, FactorizeConfig
 from recli.errors import DataError
-from recli.factorize.ials import canonical, initial_rows, warm_rows
+from recli.factorize.ials import SETTLING_STEPS, canonical, initial_rows, warm_rows
 from recli.factorize.loop import train
 from recli.factorize.model import Data, Fit, Watch
 from recli.ids import transpose
-from recli.kernels.spec import Floats, Kernels
+from recli.kernels.spec import Floats, Kernels, SweepStats
 from recli.least_squares import regularization
 
 STEPS = 3  # conjugate-gradient steps a half-sweep: as good as exact solves on ml-100k and ml-1m
@@ -54,27 +56,26 @@ class _Als:
         self._items = kernels.table(np.column_stack([Q, np.ones_like(b_v), b_v]))
 
     def iterate(self, iteration: int) -> float:
-        user_side, item_side = (
-            self._kernels.half_sweep(
-                self._matrices[side],
-                solve,
-                fixed,
-                targets=self._ratings[side] - np.float32(self._b),
-                alpha0=0,
-                regularization=self._penalties[side],
-                steps=STEPS,
-                relaxation=1.0,  # more is quicker by an iteration and ends at a slightly higher rmse
-                frozen=(frozen,),
-            )
-            for side, (solve, fixed, frozen) in enumerate(
-                ((self._users, self._items, self._rank + 1), (self._items, self._users, self._rank))
-            )
-        )
+        user_side = self._half_sweep(0, self._users, self._items, STEPS)
+        item_side = self._half_sweep(1, self._items, self._users, STEPS)
         ratings, b = self._ratings[0], self._b
         constant = self._squares - 2 * b * float(ratings.sum(dtype=np.float64)) + len(ratings) * b**2
         objective = constant + item_side.data + item_side.penalty_before + user_side.penalty_after
         self._centre()
         return objective
+
+    def _half_sweep(self, side: int, solve: Any, fixed: Any, steps: int) -> SweepStats:
+        return self._kernels.half_sweep(
+            self._matrices[side],
+            solve,
+            fixed,
+            targets=self._ratings[side] - np.float32(self._b),
+            alpha0=0,
+            regularization=self._penalties[side],
+            steps=steps,
+            relaxation=1.0,  # more is quicker by an iteration and ends at a slightly higher rmse
+            frozen=(self._rank + 1 - side,),
+        )
 
     def _centre(self) -> None:
         """Moves into b what regularised biases need not carry: at the optimum sum_u reg_u b_u = 0, likewise for items,
@@ -99,9 +100,12 @@ class _Als:
         self._b = float(state["b"])
 
     def fit(self) -> Fit:
-        users, items = self._kernels.host(self._users), self._kernels.host(self._items)
-        P, Q = canonical(users[:, :-2], items[:, :-2])
-        return Fit(P=P, Q=Q, b_u=users[:, -2], b_v=items[:, -1], b=self._b, settings={"reg": self._reg, "nu": self._nu})
+        users, items = (self._kernels.table(self._kernels.host(side)) for side in (self._users, self._items))
+        self._half_sweep(0, users, items, SETTLING_STEPS)
+        rows, item_rows = self._kernels.host(users), self._kernels.host(items)
+        P, Q = canonical(rows[:, :-2], item_rows[:, :-2])
+        b_u, b_v = rows[:, -2], item_rows[:, -1]
+        return Fit(P=P, Q=Q, b_u=b_u, b_v=b_v, b=self._b, settings={"reg": self._reg, "nu": self._nu})
 
 
 def _mean(values: Floats) -> float:

@@ -4,14 +4,17 @@ from recli.io.alignment import continue_ids, held_out
 from recli.io.atomic import STDOUT, Output, json_output, output
 from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.foreign import read_model, with_seen
-from recli.io.id_columns import positions
+from recli.io.id_columns import positions, to_series
 from recli.io.interactions import ReadReport, read_interactions
 from recli.io.items import Items, read_items
 from recli.io.npz import read_artifact, write_npz
 from recli.io.pairs import PairTable, Ratings
+from recli.io.parts import PartFolder, footer, hash_inputs
+from recli.io.published import Published, written
 from recli.io.requests import IdList, everyone, read_denied, read_ids, read_truth
 from recli.io.scores import ScoreTable, write_scores
-from recli.io.sources import Source, source
+from recli.io.similar import SimilarTable
+from recli.io.sources import Source, is_pipe, source
 from recli.io.vectors import VectorsReport, vectors_folder
 
 __all__ = [
@@ -21,15 +24,21 @@ __all__ = [
     "Items",
     "Output",
     "PairTable",
+    "PartFolder",
+    "Published",
     "Ratings",
     "ReadReport",
     "ScoreTable",
+    "SimilarTable",
     "Source",
     "VectorsReport",
     "checkpoints",
     "continue_ids",
     "everyone",
+    "footer",
+    "hash_inputs",
     "held_out",
+    "is_pipe",
     "json_output",
     "output",
     "positions",
@@ -42,8 +51,10 @@ __all__ = [
     "read_truth",
     "remove_checkpoint",
     "source",
+    "to_series",
     "vectors_folder",
     "with_seen",
     "write_npz",
     "write_scores",
+    "written",
 ]

@@ -47,6 +47,8 @@ def _member_bytes(archive: zipfile.ZipFile, file: BinaryIO, info: zipfile.ZipInf
         return stored_bytes(file, info, size)
     if info.compress_type != zipfile.ZIP_DEFLATED:
         raise DataError(f"array {name}: expected a stored or deflated member, found compression {info.compress_type}")
+    if not 0 <= info.header_offset <= size:
+        raise DataError(f"array {name}: it begins outside the file (truncated?)")
     if info.compress_size > size or info.file_size > DEFLATE_LIMIT * info.compress_size:
         raise DataError(
             f"array {name}: the file's directory promises {info.file_size} bytes from {info.compress_size}, "

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -52,21 +53,19 @@ class PairTable:
         lazy = lazy.select(theirs)
         self._name = found.name
         self._known = [known_ids(ids) for ids in (factors.user_ids, factors.item_ids)]
-        # a column has one type, whatever its last row holds: so all rows are looked over before the first is used
         kinds = column_types(lazy, found.name)
+        with _about(found.name):
+            for column, known in zip(theirs, self._known, strict=True):
+                as_id_type(pl.Series([], dtype=kinds[column]), known.dtype, column)  # raises for floats and the like
+        # a column has one type, whatever its last row holds: so all rows are looked over before the first is used
         with table_errors(found.name):
             sights = [_sight(column, kinds[column]) for column in theirs]
             seen = in_background(lambda: lazy.select(pl.len().alias(""), *sights).collect(engine="streaming")).row(0)
         self.rows = int(seen[0])
         if not self.rows:
             raise DataError("no pairs", file=found.name)
-        try:
-            types = [
-                _id_type(*each)
-                for each in zip(theirs, kinds.values(), seen[1:], (ids.dtype for ids in self._known), strict=True)
-            ]
-        except DataError as error:
-            raise DataError(str(error), file=found.name) from error
+        with _about(found.name):
+            types = [_id_type(*each) for each in zip(theirs, seen[1:], self._known, strict=True)]
         self._lazy = lazy.with_columns(
             (pl.col(column) if kinds[column].is_integer() else pl.col(column).cast(pl.String)).cast(kind)
             for column, kind in zip(theirs, types, strict=True)
@@ -107,11 +106,9 @@ class Ratings:
             )
         held, _ = read_interactions(found, config, where_flag="--truth-where")
         self.column = columns["rating"]
-        try:
+        with _about(found.name):
             self._users = look_up(to_series(held.user_ids, "user"), factors.user_ids, columns["user"])[0]
             self._items = look_up(to_series(held.item_ids, "item"), factors.item_ids, columns["item"])[0]
-        except DataError as error:
-            raise DataError(str(error), file=found.name) from error
         lengths = np.diff(held.matrix.indptr)
         self._keys = np.repeat(np.arange(len(lengths)), lengths) * len(self._items) + held.matrix.indices
         self._values = held.matrix.values
@@ -143,10 +140,17 @@ def _sight(column: str, kind: pl.DataType) -> pl.Expr:
     return pl.struct(pl.col(column).null_count().alias("missing"), *ends, odd.alias("odd")).alias(column)
 
 
-def _id_type(column: str, kind: pl.DataType, sight: dict[str, Any], known: pl.DataType) -> pl.DataType:
+def _id_type(column: str, sight: dict[str, Any], known: pl.Series) -> pl.DataType:
     """The type that holds all ids of a column, the model's if it can be."""
     if sight["missing"]:
         raise DataError(f"column {column}: {sight['missing']} ids are missing")
-    as_id_type(pl.Series([], dtype=kind), known, column)  # raises for floats and the like
     witnesses = pl.Series([sight[name] for name in ("odd", "low", "high")], dtype=pl.String).drop_nulls()
-    return as_id_type(witnesses, known, column).dtype
+    return as_id_type(witnesses, known.dtype, column).dtype
+
+
+@contextlib.contextmanager
+def _about(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error), file=name) from error

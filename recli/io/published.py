@@ -79,6 +79,10 @@ class Published:
             "short": (users - counts["full"]) / max(1, users),
         }
 
+    def full(self, k: int) -> int:
+        """How many lists have k items."""
+        return int(self._collect(self._rows.select((pl.col("rank") == k).sum())).item())
+
     def churn(self, old: Published) -> float:
         """See score/gates.py."""
         pair = [self._user, self._item]

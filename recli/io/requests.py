@@ -31,6 +31,9 @@ class IdList:
     ids: pl.Series
     nums: NDArray[np.int64]
 
+    def part(self, start: int, end: int) -> IdList:
+        return IdList(self.ids[start:end], self.nums[start:end])
+
 
 def everyone(factors: Factors) -> IdList:
     return IdList(to_series(factors.user_ids, "user"), np.arange(len(factors.user_ids)))

@@ -67,7 +67,7 @@ def source(inputs: Sequence[str], format: str | None = None) -> Iterator[Source]
 
     Raises MissingInputError (66) or DataError (65: empty, mixed formats).
     """
-    if not any(path == STDIN or _is_pipe(path) for path in inputs):
+    if not any(path == STDIN or is_pipe(path) for path in inputs):
         yield _from_paths(inputs, format)
         return
     if len(inputs) > 1:
@@ -88,7 +88,7 @@ def source(inputs: Sequence[str], format: str | None = None) -> Iterator[Source]
         yield Source(name, (spool.name,), format or _by_suffix(path) or _sniff(spool.name, name))
 
 
-def _is_pipe(path: str) -> bool:
+def is_pipe(path: str) -> bool:
     """To be read once only: a named pipe, or the shell's <(command)."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
@@ -27,7 +28,6 @@ from recli import __version__
 from recli.artifacts import Factors
 from recli.errors import DataError, OutputError, UsageError
 from recli.io.atomic import Output, output
-from recli.io.background import in_background
 from recli.io.id_columns import to_series
 from recli.io.scores import free_name, write_scores
 
@@ -35,6 +35,7 @@ TABLES = ("users.parquet", "items.parquet")
 INDEXES = {"faiss": "items.faiss", "usearch": "items.usearch"}  # library -> file
 MANIFEST = "manifest.json"
 BLOCK_BYTES = 1 << 24  # of vectors, in a row group
+GRAPH_BLOCK = 1 << 10  # items between two looks for a signal
 
 Fill: TypeAlias = Callable[[BinaryIO], None]
 Rows: TypeAlias = NDArray[np.float32]
@@ -99,8 +100,7 @@ def _make_folder(path: str) -> bool:
 
 
 def _export(factors: Factors, outs: dict[str, Output]) -> VectorsReport:
-    items = factors.item_rows()
-    dim = items.shape[1]
+    dim = factors.item_rows(slice(0)).shape[1]
     if not dim:
         raise DataError("the model has neither factors nor biases: there are no vectors to export")
     columns = {role: free_name(name, ("vector", "count")) for role, name in factors.provenance.columns.items()}
@@ -108,12 +108,12 @@ def _export(factors: Factors, outs: dict[str, Output]) -> VectorsReport:
     counts = [pl.Series("count", np.asarray(factors.item_counts))]
     fills = {
         "users.parquet": _table([user_ids], factors.user_rows, dim),
-        "items.parquet": _table([item_ids, *counts], lambda block: items[block], dim),
+        "items.parquet": _table([item_ids, *counts], factors.item_rows, dim),
     }
     absent = {}
     for library, name in INDEXES.items():
         try:
-            fills[name] = _index(library, items)
+            fills[name] = _index(library, factors, dim)
         except ImportError as error:
             missing = isinstance(error, ModuleNotFoundError) and error.name == library
             absent[library] = "is not installed" if missing else f"cannot be imported: {error}"
@@ -163,43 +163,58 @@ def _write_together(parts: list[tuple[str, Output, Fill]], files: dict[str, dict
 
 
 def _table(columns: list[pl.Series], rows: Callable[[slice], Rows], dim: int) -> Fill:
-    """Rows of the first column, the vector, and the other columns, in blocks of BLOCK_BYTES."""
+    """Rows of the first column, the vector, and the other columns."""
     vector = pl.Array(pl.Float32, dim)  # a list in the file; NumPy and polars get a matrix out of it
     ids, *others = columns
     schema = {ids.name: ids.dtype, "vector": vector, **{column.name: column.dtype for column in others}}
-    step = max(1, BLOCK_BYTES // (4 * dim))
 
     def frames() -> Iterator[pl.DataFrame]:
-        for start in range(0, len(ids), step):
-            vectors = pl.Series("vector", rows(slice(start, start + step)), vector)
-            yield pl.DataFrame(
-                [ids.slice(start, step), vectors, *(column.slice(start, step) for column in others)], schema
-            )
+        for block in _blocks(len(ids), dim):
+            vectors = pl.Series("vector", rows(block), vector)
+            yield pl.DataFrame([ids[block], vectors, *(column[block] for column in others)], schema)
 
-    return lambda file: write_scores(frames(), schema, "parquet", file, step)
+    return lambda file: write_scores(frames(), schema, "parquet", file, _block_rows(dim))
 
 
-def _index(library: str, items: Rows) -> Fill:
+def _index(library: str, factors: Factors, dim: int) -> Fill:
     """Raises ImportError where the library is not there."""
-    if library == "faiss":
-        import faiss
+    return _faiss(factors, dim) if library == "faiss" else _usearch(factors, dim)
 
-        def build() -> Any:
-            index = faiss.IndexFlatIP(items.shape[1])
-            index.add(items)
-            return faiss.serialize_index(index)
-    else:
-        from usearch.index import Index
 
-        def build() -> Any:
-            index = Index(ndim=items.shape[1], metric="ip", dtype="f32")
-            index.add(np.arange(len(items), dtype=np.uint64), items, threads=1)  # the graph depends on the order
-            return index.save()
+def _faiss(factors: Factors, dim: int) -> Fill:
+    import faiss
 
     def fill(file: BinaryIO) -> None:
-        file.write(in_background(build))
+        index = faiss.IndexFlatIP(dim)
+        for block in _blocks(len(factors.item_ids), dim):
+            index.add(factors.item_rows(block))
+        file.write(faiss.serialize_index(index))
 
     return fill
+
+
+def _usearch(factors: Factors, dim: int) -> Fill:
+    from usearch.index import Index
+
+    def fill(file: BinaryIO) -> None:
+        index = Index(ndim=dim, metric="ip", dtype="f32")
+        with ThreadPoolExecutor(1) as worker:  # on the main thread, usearch makes a RuntimeError of any signal
+            for start in range(0, len(factors.item_ids), GRAPH_BLOCK):
+                rows = factors.item_rows(slice(start, start + GRAPH_BLOCK))
+                keys = np.arange(start, start + len(rows), dtype=np.uint64)
+                worker.submit(index.add, keys, rows, threads=1).result()  # 1: the graph depends on the order
+        file.write(index.save())
+
+    return fill
+
+
+def _block_rows(dim: int) -> int:
+    return max(1, BLOCK_BYTES // (4 * dim))
+
+
+def _blocks(count: int, dim: int) -> list[slice]:
+    step = _block_rows(dim)
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _fingerprint(factors: Factors) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,11 @@ class Cap:
     groups: Nums
     most: int
 
+    @cached_property
+    def count(self) -> int:
+        """How many groups there are, -1 left out."""
+        return int(self.groups.max(initial=-1)) + 1
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -33,24 +40,39 @@ class Catalogue:
 class Ranking:
     """Items in the order of their scores for any user, searched exactly."""
 
-    def __init__(self, kernels: Kernels, rows: Floats, numbers: Nums | None, count: int) -> None:
-        """rows: float32[m, width], the items with these ascending numbers out of `count`, or all."""
-        self._kernels, self._numbers = kernels, numbers
-        self._index = kernels.index_items(rows)
-        if numbers is not None:
-            self._places = np.full(count, -1, np.int32)
-            self._places[numbers] = np.arange(len(numbers), dtype=np.int32)
+    def __init__(self, kernels: Kernels, rows: Floats, numbers: Nums, places: Nums) -> None:
+        """rows: float32[m, width], of the items with these ascending numbers. places: int32[I], where each is among
+        them; anything for items that are not.
+        """
+        self._kernels, self._rows, self._numbers, self._places = kernels, rows, numbers, places
+
+    @cached_property
+    def _index(self) -> Any:
+        return self._kernels.index_items(self._rows)
 
     def top(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         """As `Kernels.topk`, in the model's item numbers."""
-        if self._numbers is None:
-            return self._kernels.topk(self._index, users, k, excluded)
-        places, scores = self._kernels.topk(self._index, users, k, self._placed(excluded) if excluded else None)
-        return np.where(places < 0, np.int32(-1), self._numbers[places] if len(self._numbers) else places), scores
+        places, scores = self._kernels.topk(self._index, users, k, self._placed(excluded))
+        if len(self._numbers) < len(self._places):
+            places = np.where(places < 0, np.int32(-1), self._numbers[places])
+        return places, scores
 
-    def _placed(self, excluded: Csr) -> Csr:
+    def split(self, groups: Nums) -> list[Ranking]:
+        """One ranking for each group, int32[I], that there is among these items."""
+        places, parts = np.empty_like(self._places), []
+        mine = groups[self._numbers]
+        order = np.argsort(mine, kind="stable")
+        for at in np.split(order, np.flatnonzero(np.diff(mine[order])) + 1):
+            numbers = self._numbers[at]
+            places[numbers] = np.arange(len(at), dtype=np.int32)
+            parts.append(Ranking(self._kernels, self._rows[at], numbers, places))
+        return parts
+
+    def _placed(self, excluded: Csr | None) -> Csr | None:
         """Lists of items as lists of their places among those here, without the others."""
+        if excluded is None or len(self._numbers) == len(self._places):
+            return excluded
         places = self._places[excluded.indices]
-        there = places >= 0
+        there = self._numbers[np.minimum(places, len(self._numbers) - 1)] == excluded.indices
         ends = np.append(0, np.cumsum(there))
         return Csr(ends[excluded.indptr], places[there], np.zeros(0, np.float32))

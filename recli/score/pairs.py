@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from recli.artifacts import Factors
 from recli.config import PROCESS_BYTES
-from recli.errors import BusyError, DataError
+from recli.errors import DataError
 from recli.kernels.spec import Floats, Kernels
+from recli.score.memory import fitting
 
 BLOCK_PAIRS = 1 << 17
 PAIR_BYTES = 400  # a pair on its way from file to file: ids twice, numbers, score, reason
@@ -22,15 +21,10 @@ def block_pairs(factors: Factors, limit: int | None) -> int:
     """How many pairs to predict at a time: memory stays below `limit` bytes, if given. Raises BusyError (75) where that
     is impossible.
     """
-    if limit is None:
-        return BLOCK_PAIRS
     (users, rank), items = factors.P.shape, len(factors.item_ids)
     fixed = PROCESS_BYTES + (4 * rank + ID_BYTES) * (users + items)
-    one_pair = PAIR_BYTES + 4 * 4 * (rank + WIDTH)  # two rows, each once as stored and once with its biases
-    if fixed + one_pair > limit:
-        enough = math.ceil((fixed + one_pair) / 2**30 * 100) / 100  # rounded up, so that what is said will do
-        raise BusyError(f"predicting needs at least {enough:.2f}G: give a larger --memory-limit")
-    return int(min(BLOCK_PAIRS, (limit - fixed) // one_pair))
+    each = PAIR_BYTES + 4 * 4 * (rank + WIDTH)  # two rows, each once as stored and once with its biases
+    return fitting(BLOCK_PAIRS, limit, fixed=fixed, each=each, work="predicting pairs")
 
 
 def predict(

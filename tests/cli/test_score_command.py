@@ -18,7 +18,7 @@ from recli.artifacts import Factors
 from recli.config import ScoreConfig
 from recli.errors import BusyError
 from recli.io.npz import read_npz
-from recli.score import block_users
+from recli.score import Audience, Catalogue, block_users
 from tests.conftest import Outcome
 
 Recli = Callable[..., Outcome]
@@ -127,7 +127,7 @@ def test_a_dry_run_reads_checks_and_writes_nothing(truth: Path, recli: Recli) ->
     before = {path.name for path in Path().iterdir()}
     outcome = recli("score", "model.npz", "-k", 3, "--dry-run", "--json", "--stats", "run.json")
     plan = json.loads(outcome.out)
-    assert (plan["output"], plan["users"], plan["config"]) == ("model.recs.parquet", 8, {"k": 3, "keep_seen": False})
+    assert (plan["output"], plan["users"], plan["config"]["k"]) == ("model.recs.parquet", 8, 3)
     assert outcome.err.endswith("plan: 8 lists of 3 to model.recs.parquet, 16,384 users at a time; nothing written\n")
     assert "to nowhere (quality only)" in recli("score", "model.npz", "--truth", truth, "-n", "-k", 2).err
     assert {path.name for path in Path().iterdir()} == before
@@ -136,10 +136,11 @@ def test_a_dry_run_reads_checks_and_writes_nothing(truth: Path, recli: Recli) ->
 def test_a_memory_limit_divides_the_work_and_changes_nothing(model: Path, recli: Recli) -> None:
     with open(model, "rb") as file:
         factors = read_npz(file, Factors, "")
+    everybody = Audience(np.arange(8))
 
     def is_enough(limit: int) -> bool:
         with contextlib.suppress(BusyError):
-            return block_users(factors, ScoreConfig(k=3), limit) > 0
+            return block_users(factors, everybody, Catalogue(), ScoreConfig(k=3), limit) > 0
         return False
 
     least = bisect.bisect_left(range(1 << 40), True, key=is_enough)

@@ -19,7 +19,7 @@ from recli.factorize import Progress, Watch, factorize
 from recli.factorize.ials import canonical
 from recli.kernels import load
 from recli.kernels.spec import Kernels
-from recli.score import recommend
+from recli.score import Audience, Catalogue, recommend
 from tests.factorize.data import interactions, planted
 
 Dense = NDArray[np.floating]
@@ -126,7 +126,9 @@ def test_planted_tastes_are_recovered_far_better_than_by_popularity(cpu: Kernels
         dense[u, chosen[2:]], held_out[u] = 1, chosen[:2]
 
     def recall(factors: Factors) -> float:
-        lists = np.vstack([block.items for block in recommend(factors, np.arange(200), ScoreConfig(k=12), cpu)])
+        lists = np.vstack(
+            [block.items for block in recommend(factors, Audience(np.arange(200)), Catalogue(), ScoreConfig(k=12), cpu)]
+        )
         return float(np.mean([np.isin(truth, row).mean() for truth, row in zip(held_out, lists, strict=True)]))
 
     ials, pop = (

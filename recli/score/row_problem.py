@@ -1,0 +1,101 @@
+"""A user's row from what the user has, as the model's solver defines it: which problem of least_squares.py its minimiser
+solves. Fold-in solves it for new users; explanations take its solution apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from recli.artifacts import Factors
+from recli.config import FactorizeConfig
+from recli.errors import DataError, UsageError
+from recli.ids import Csr
+from recli.kernels.spec import Floats
+from recli.least_squares import Problems, confidence, regularization
+
+
+class RowProblem:
+    """items: float32[I, d], the rows y that a user's row x is learned from; a score is x . y and b, b_v and, where x
+    does not end in it, b_u. alpha0: as in least_squares.py.
+    """
+
+    def __init__(self, factors: Factors) -> None:
+        """Raises DataError where the model's header does not say how its rows came about."""
+        self.settings = _settings(factors)
+        self.biased = self.settings.solver == "als"
+        self.alpha0 = (self.settings.alpha0 or 0.0) if self.settings.solver == "ials" else 0.0
+        self._factors = factors
+        rows = factors.Q[:]
+        ones = [np.ones((len(rows), 1), np.float32)] if self.biased else []
+        self.items: Floats = np.ascontiguousarray(np.hstack([rows, *ones], dtype=np.float32))
+
+    def learned(self, history: Csr, *, weighted: bool) -> Csr:
+        """A history with the values that the solver takes it for, as Factors.seen_values are for the model's own users.
+
+        weighted: its values are weights, else ratings. Raises DataError for negative weights.
+        """
+        if self.settings.solver != "ials":
+            return history
+        return history._replace(values=confidence(history.values, weighted, self.settings.alpha))
+
+    def problems(self, history: Csr) -> Problems:
+        """Of n users. history: CSR [n, I] as `learned` gives it, or without values: all are 1."""
+        if len(history.values) != len(history.indices):
+            history = history._replace(values=np.ones(len(history.indices), np.float32))
+        return POSED[self.settings.solver](self._factors, self.settings, history)
+
+    def levels(self, history: Csr) -> Floats:
+        """b_u where it is no part of x: float32[n]."""
+        return np.zeros(len(history.indptr) - 1, np.float32)
+
+
+def _ials(factors: Factors, settings: FactorizeConfig, history: Csr) -> Problems:
+    alpha0, reg, nu = settings.alpha0, settings.reg, settings.nu
+    assert alpha0 is not None and reg is not None and nu is not None
+    shift = np.float32(alpha0 if settings.loss == "hu" else 0)
+    penalties = regularization(history.indptr, reg, nu, alpha0, len(factors.item_ids))
+    return Problems(history, history.values + shift, penalties)
+
+
+def _als(factors: Factors, settings: FactorizeConfig, history: Csr) -> Problems:
+    assert settings.reg is not None and settings.nu is not None
+    targets = history.values - factors.b - factors.b_v[history.indices]
+    penalties = regularization(history.indptr, settings.reg, settings.nu, 0, len(factors.item_ids))
+    return Problems(history._replace(values=np.ones_like(targets)), targets, penalties)
+
+
+def _pop(factors: Factors, settings: FactorizeConfig, history: Csr) -> Problems:
+    """There is nothing to learn: rows have no columns."""
+    return _projection(history._replace(values=np.zeros_like(history.values)))
+
+
+def _projection(history: Csr) -> Problems:
+    """x = sum_j t_j y_j, the history's values being t."""
+    nothing = history._replace(values=np.zeros_like(history.values))
+    return Problems(nothing, history.values, np.ones(len(history.indptr) - 1, np.float32))
+
+
+POSED: dict[str, Callable[[Factors, FactorizeConfig, Csr], Problems]] = {"ials": _ials, "als": _als, "pop": _pop}
+NEEDED = {"ials": ("alpha0", "reg", "nu"), "als": ("reg", "nu")}
+
+
+def _settings(factors: Factors) -> FactorizeConfig:
+    """The settings that a model was fitted with, checked: a file may say anything."""
+    header = factors.provenance.config
+    solver = header.get("solver")
+    if solver == "imported":
+        raise DataError("an imported model does not say how its rows were learned (solver, weights, regularisation)")
+    if not isinstance(solver, str) or solver not in POSED:
+        raise DataError(f"header: solver: expected one of {', '.join(POSED)}, found {solver!r:.40}")
+    names = {field.name for field in dataclasses.fields(FactorizeConfig)}
+    try:
+        settings = FactorizeConfig(**{name: value for name, value in header.items() if name in names})
+    except (TypeError, UsageError) as error:
+        raise DataError(f"header: {error}") from error
+    missing = [name for name in NEEDED.get(solver, ()) if getattr(settings, name) is None]
+    if missing:
+        raise DataError(f"header: the {solver} model's {missing[0]} is missing")
+    return settings
