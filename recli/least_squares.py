@@ -72,20 +72,31 @@ class ExactSolver:
             self._shared = alpha0 * np.maximum(spectrum, 0)
             self.items = self.items @ self._basis
 
-    def influence(self, problems: Problems, user: int) -> tuple[NDArray[np.int32], Doubles]:
-        """The user's n items, and the rows t_j A^-1 y_j that add up to x: float64[n, d], in the basis of `items`."""
+    def terms(self, problems: Problems, user: int, rows: Doubles) -> tuple[NDArray[np.int32], Doubles]:
+        """The user's n items, and x . row as a sum over them: t_j row^T A^-1 y_j, float64[m, n].
+
+        rows: float64[m, d], in the basis of `items`, as some of those are.
+        """
         entries = slice(problems.matrix.indptr[user], problems.matrix.indptr[user + 1])
         nums, weights = problems.matrix.indices[entries], problems.matrix.values[entries].astype(np.float64)
         y, shared = self.items[nums], self._shared + problems.regularization[user]
         if not weights.any():
-            rows = y / shared
+            terms = (y / shared) @ rows.T
         elif len(y) < len(shared):  # Woodbury: Y (D + Y^T W Y)^-1 = (I + Y D^-1 Y^T W)^-1 Y D^-1
-            rows = y / shared
-            rows = np.linalg.solve(np.eye(len(y)) + (rows @ y.T) * weights, rows)
+            scaled = y / shared
+            terms = _solve(np.eye(len(y)) + (scaled @ y.T) * weights, scaled @ rows.T)
         else:
-            rows = np.linalg.solve(np.diag(shared) + (y.T * weights) @ y, y.T).T
-        return nums, rows * problems.targets[entries, None].astype(np.float64)
+            terms = y @ _solve(np.diag(shared) + (y.T * weights) @ y, rows.T)
+        return nums, terms.T * problems.targets[entries].astype(np.float64)
 
     def row(self, problems: Problems, user: int) -> Doubles:
         """x of the user: float64[d], in the basis of the items as they were given."""
-        return np.asarray(self._basis @ self.influence(problems, user)[1].sum(axis=0))
+        return np.asarray(self._basis @ self.terms(problems, user, np.eye(len(self._basis)))[1].sum(axis=1))
+
+
+def _solve(A: Doubles, B: Doubles) -> Doubles:
+    """A^-1 B; of many solutions, where A is singular in float64 (next to no regularisation), the smallest."""
+    try:
+        return np.linalg.solve(A, B)
+    except np.linalg.LinAlgError:
+        return np.linalg.lstsq(A, B, rcond=None)[0]

@@ -193,7 +193,7 @@ def factorize(
     training = Training(ctx.params, console, config, reading, workers, path, *kernels.choose(device))
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(io.output(path, inputs=tuple(given), no_clobber=no_clobber))
-        export = stack.enter_context(io.vectors_folder(export_vectors, no_clobber=no_clobber))
+        export = stack.enter_context(io.vectors_folder(export_vectors, inputs=tuple(given), no_clobber=no_clobber))
         write_stats = stack.enter_context(io.json_output(stats))
         backend = stack.enter_context(kernels.load(training.device, workers))
         if import_ is not None:

@@ -41,10 +41,6 @@ class Gates:
         if job.path is None and (tables := [gate for gate in self._gates if not gate.is_metric]):
             raise UsageError(f"--expect {tables[0].text!r}: no lists are written: give -o FILE too")
 
-    @property
-    def asked(self) -> bool:
-        return bool(self._gates)
-
     def prepare(self, request: Request, model: Factors, schema: dict[str, Any]) -> None:
         """Looks into the old lists, before the work. Raises DataError where they are of another shape."""
         from recli import io
@@ -54,6 +50,8 @@ class Gates:
 
     def judge(self, written: Source | None, metrics: Mapping[str, float]) -> None:
         """written: the new lists, if there is a file. Raises GateError with all that does not hold."""
+        if not self._gates:
+            return
         from recli import io
         from recli.score.gates import failures
 

@@ -78,6 +78,12 @@ class Job:
         path, shard = flags["output"], Shard.parse(flags["shard"]) if flags["shard"] is not None else None
         if path is None and (flags["parts"] is not None or not (flags["truth"] and mode in ("lists", "pairs"))):
             path = o.default_output([flags["factors"]], _ending(mode, flags["parts"], shard))
+        if path is None and config.explain and ctx.get_parameter_source("explain").name == "COMMANDLINE":
+            raise UsageError(f"--explain {config.explain}: --truth alone writes no lists: give -o FILE")
+        if path is None:  # gates that stand in a settings file are for lists that are written
+            flags |= {
+                name: None for name in ("expect", "previous") if ctx.get_parameter_source(name).name != "COMMANDLINE"
+            }
         folder = flags["parts"] is not None or bool(shard and path and (path.endswith("/") or os.path.isdir(path)))
         _check_parts(flags, path, folder)
         piped = [flag_name(name) for name in (*INPUTS, "previous") if flags[name] == "-"]

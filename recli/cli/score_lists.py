@@ -16,7 +16,7 @@ from recli.errors import GateError
 
 if TYPE_CHECKING:
     from recli.artifacts import Factors, Scores
-    from recli.io import Published
+    from recli.io import Published, ScoreTable
 
 
 def run(job: Job) -> None:
@@ -27,7 +27,7 @@ def run(job: Job) -> None:
         out, write_stats = job.outputs(stack)
         gates = Gates(job, stack)
         listing = Listing(job, stack)
-        table = io.ScoreTable(listing.request.users, listing.model)
+        table = listing.table(0, listing.users)
         gates.prepare(listing.request, listing.model, table.schema)
         lists = listing.lists(0, listing.users)
         if job.flags["dry_run"]:
@@ -41,8 +41,7 @@ def run(job: Job) -> None:
 
             def fill(file: BinaryIO) -> None:
                 io.write_scores(map(table.frame, lists), table.schema, job.format, file)
-                if gates.asked:
-                    gates.judge(io.written(file, job.format, o.shown(job.path)), listing.metrics())
+                gates.judge(io.written(file, job.format, o.shown(job.path)), listing.metrics())
 
             try:
                 if out:
@@ -69,7 +68,7 @@ class Listing:
     def __init__(self, job: Job, stack: ExitStack) -> None:
         from recli import io, kernels
         from recli.artifacts import Factors
-        from recli.score import block_users
+        from recli.score import Explainer, Recommender, block_users, fold_in
 
         self._job, console, config = job, job.console, job.config
         device, why = kernels.choose(job.flags["device"])
@@ -78,24 +77,32 @@ class Listing:
         self.request = read_request(job, self.model, stack)
         if job.shard and not job.folder:
             self.request = self.request.part(*job.shard.bounds(len(self.request.audience)))
+        self.backend = stack.enter_context(kernels.load(device, job.workers))
+        with o.about(job.flags["history"]):
+            self.request = self.request.folded(fold_in(self.request.audience, self.model, self.backend))
         _say_what_was_read(job, self.model, self.request)
         console.note_device(job.flags["device"], device, why, job.workers)
         self.block = block_users(self.model, self.request.audience, self.request.catalogue, config, job.limit)
         with o.about(found.name):
-            self.backend = stack.enter_context(kernels.load(device, job.workers))
+            self.recommender = Recommender(self.model, self.request.catalogue, config, self.backend)
+            self._explainer = Explainer(self.model) if config.explain and job.path else None
         self.users = len(self.request.audience)
         self.held_out = HeldOut(self.request, self.model, config.k) if self.request.truth else None
         self.short = 0
 
     def lists(self, start: int, end: int) -> Iterator[Scores]:
         """The lists of the users from position start to end; what cannot work is raised at once."""
-        from recli.score import recommend
-
-        request = self.request.part(start, end)
+        audience, count = self.request.audience.part(start, end), self._job.config.explain
         with o.about(self._file):
-            return recommend(
-                self.model, request.audience, request.catalogue, self._job.config, self.backend, self.block
-            )
+            lists = self.recommender.lists(audience, self.block)
+            return self._explainer.explain(lists, audience, count) if self._explainer else lists
+
+    def table(self, start: int, end: int) -> ScoreTable:
+        """What turns their blocks into rows."""
+        from recli import io
+
+        users = self.request.users.part(start, end)
+        return io.ScoreTable(users, self.model, explained=self._explainer is not None, format=self._job.format)
 
     def watched(self, lists: Iterator[Scores], start: int, advance: Callable[[int, str], None]) -> Iterator[Scores]:
         """The same blocks, whose first user has position start; on the way they are measured."""
@@ -137,11 +144,14 @@ class Listing:
 
 
 def _say_what_was_read(job: Job, model: Factors, request: Request) -> None:
-    users = request.users
-    unknown = int((users.nums < 0).sum())
-    fallback = f"; users that are not in the model get the most popular items: {unknown:,}" if unknown else ""
+    users, folded = request.users, request.audience.folded_at
+    unknown = int(((users.nums < 0) if folded is None else (users.nums < 0) & (folded < 0)).sum())
+    new = 0 if folded is None else int((folded >= 0).sum())
+    fallback = f"; users folded in from --history: {new:,}" if folded is not None else ""
+    fallback += f"; users that are not in the model get the most popular items: {unknown:,}" if unknown else ""
     of = f" of part {job.shard}" if job.shard and not job.folder else ""
     counts = {"users": len(users.nums), "unknown_users": unknown, "items": len(model.item_ids)}
+    counts |= {"folded_users": new} if folded is not None else {}
     shard = {"shard": str(job.shard)} if job.shard else {}
     job.console.note(
         f"{len(users.nums):,} users{of}, {len(model.item_ids):,} items, rank {model.P.shape[1]}{fallback}",

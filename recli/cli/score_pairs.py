@@ -36,12 +36,12 @@ def run(job: Job) -> None:
         out, write_stats = job.outputs(stack)
         found = stack.enter_context(io.source([flags["factors"]]))
         model = io.read_artifact(found, Factors)
-        size = block_pairs(model, job.limit)
         table = io.PairTable(stack.enter_context(io.source([flags["pairs"]])), model, job.reading)
         truth = None
         if flags["truth"]:
             truth = io.Ratings(stack.enter_context(io.source([flags["truth"]])), model, job.reading)
         _say_what_was_read(job, model, table, truth)
+        size = block_pairs(model, job.limit, beside=table.stream_bytes + (truth.nbytes if truth else 0))
         console.note_device(flags["device"], device, why, job.workers)
         if flags["dry_run"]:
             _say_plan(job, table.rows, size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from recli.cli import options as o
 from recli.cli.score_job import INPUTS, Job, flag_name
 from recli.cli.score_lists import Listing, say_plan
-from recli.cli.shards import Shard, run_key, shards
+from recli.cli.shards import NEUTRAL, Shard, run_key, shards
 
 if TYPE_CHECKING:
     from recli.io import PartFolder
@@ -21,7 +21,7 @@ def run(job: Job) -> None:
     o.let_ctrl_c_through()
     assert job.path
     every = shards(job.shard.total if job.shard else job.flags["parts"])
-    inputs = {name: job.flags[name] for name in INPUTS if job.flags[name]}
+    inputs = {name: job.flags[name] for name in INPUTS if job.flags[name] and name not in NEUTRAL}
     with ExitStack() as stack:
         folder = io.PartFolder(job.path, [file_name(shard) for shard in every])
         dry = job.flags["dry_run"]
@@ -74,18 +74,19 @@ class Parts:
 
         job, listing, path = self._job, self._listing, self._folder.file(file_name(shard))
         start, end = shard.bounds(listing.users)
-        table = io.ScoreTable(listing.request.users.part(start, end), listing.model)
+        table = listing.table(start, end)
         differing = self.differing(shard)
-        if differing == []:
-            job.console.note(f"part {shard} is there: skipped")
-            self.skipped += 1
-            listing.add_written(io.Published(io.Source(path, (path,), "parquet"), table.schema), start, end)
-            advance(end, "")
-            return
-        if differing:
-            job.console.note(f"part {shard} is of another run ({', '.join(differing)}): replaced")
-        self._folder.drop_manifest()
-        with io.output(path, inputs=job.inputs, no_clobber=job.flags["no_clobber"]) as out:
+        no_clobber = job.flags["no_clobber"] and differing != []
+        with io.output(path, inputs=job.inputs, no_clobber=no_clobber) as out:
+            if differing == []:
+                job.console.note(f"part {shard} is there: skipped")
+                self.skipped += 1
+                listing.add_written(io.Published(io.Source(path, (path,), "parquet"), table.schema), start, end)
+                advance(end, "")
+                return
+            if differing:
+                job.console.note(f"part {shard} is of another run ({', '.join(differing)}): replaced")
+            self._folder.drop_manifest()
             lists = listing.watched(listing.lists(start, end), start, advance)
             metadata = io.footer(self._part_key(shard))
             out.write(

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from recli.cli import options as o
 from recli.cli.score_job import Job
 from recli.errors import DataError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from recli.artifacts import Factors
-    from recli.io import IdList
+    from recli.io import History, IdList
     from recli.metrics import Truth
     from recli.score import Audience, Catalogue
 
@@ -34,23 +35,60 @@ class Request:
         """The users from position start to end."""
         return replace(self, users=self.users.part(start, end), audience=self.audience.part(start, end))
 
+    def folded(self, audience: Audience) -> Request:
+        """With rows for users that have a history."""
+        return replace(self, audience=audience)
+
 
 def read_request(job: Job, model: Factors, stack: ExitStack) -> Request:
     """What the flags name; files from a pipe live until the stack closes."""
+    import numpy as np
+
     from recli import io
+    from recli.ids import take_rows
     from recli.score import Audience
 
-    truth = users = denied = None
+    truth = users = denied = history = None
     if job.flags["truth"]:
         truth = io.read_truth(stack.enter_context(io.source([job.flags["truth"]])), model, job.reading)
     if job.flags["users"]:
         users = io.read_ids(stack.enter_context(io.source([job.flags["users"]])), model, "user", job.reading)
-    users = users or (truth[0] if truth else io.everyone(model))
+    since = _read_history(job, model, stack) if job.flags["history"] else None
+    users = users or (truth[0] if truth else since.users if since else io.everyone(model))
+    if since:
+        at = io.positions(users.ids, since.users.ids)
+        history = take_rows(since.matrix, at, values=True)
+        idle = len(since.users.nums) - len(np.unique(at[at >= 0]))
+        _say(job, "idle_history_users", idle, "users of --history are not among those who get lists")
     if job.flags["deny_pairs"]:
         found = stack.enter_context(io.source([job.flags["deny_pairs"]]))
         denied, idle = io.read_denied(found, model, users, job.reading)
         _say(job, "idle_deny_pairs", idle, "pairs of --deny-pairs are of users who get no list, or of unknown items")
-    return Request(users, Audience(users.nums, denied=denied), read_catalogue(job, model, stack), truth)
+    audience = Audience(users.nums, history=history, denied=denied)
+    return Request(users, audience, read_catalogue(job, model, stack), truth)
+
+
+def _read_history(job: Job, model: Factors, stack: ExitStack) -> History:
+    """The table of --history, its values as the model's solver takes them."""
+    from recli import io
+    from recli.score import RowProblem
+
+    with o.about("stdin" if job.flags["factors"] == "-" else job.flags["factors"]):
+        problem = RowProblem(model)
+    found = stack.enter_context(io.source([job.flags["history"]]))
+    history = io.read_history(found, model, job.reading, learns_from=problem.learns_from)
+    with o.about(found.name):
+        matrix = problem.learned(history.matrix, weighted=problem.learns_from == "weights")
+    report = history.report
+    guessed = ", ".join(f"{role}={report.columns[role]}" for role in report.guessed)
+    job.console.note(
+        f"history: {report.pairs:,} pairs of {report.users:,} users"
+        + (f"; columns {guessed} (guessed; --columns sets them)" if guessed else ""),
+        fields={"history_users": report.users, "history_pairs": report.pairs},
+    )
+    ignored = report.pairs - len(matrix.indices)
+    _say(job, "unknown_history_items", history.unknown_items, f"items of --history are not in the model: their {ignored:,} pairs are ignored")
+    return history._replace(matrix=matrix)
 
 
 def read_catalogue(job: Job, model: Factors, stack: ExitStack) -> Catalogue:

@@ -4,6 +4,7 @@ from recli.io.alignment import continue_ids, held_out
 from recli.io.atomic import STDOUT, Output, json_output, output
 from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.foreign import read_model, with_seen
+from recli.io.history import History, read_history
 from recli.io.id_columns import positions, to_series
 from recli.io.interactions import ReadReport, read_interactions
 from recli.io.items import Items, read_items
@@ -20,6 +21,7 @@ from recli.io.vectors import VectorsReport, vectors_folder
 __all__ = [
     "STDOUT",
     "Checkpoints",
+    "History",
     "IdList",
     "Items",
     "Output",
@@ -44,6 +46,7 @@ __all__ = [
     "positions",
     "read_artifact",
     "read_denied",
+    "read_history",
     "read_ids",
     "read_interactions",
     "read_items",

@@ -22,7 +22,7 @@ def continue_ids(interactions: Interactions, model: Factors, name: str) -> Inter
     """
     user_nums, user_ids = _continued(interactions.user_ids, model.user_ids, "user", name)
     item_nums, item_ids = _continued(interactions.item_ids, model.item_ids, "item", name)
-    matrix = _renumbered(interactions.matrix, user_nums, item_nums, len(user_ids), len(item_ids))
+    matrix = renumbered(interactions.matrix, user_nums, item_nums, len(user_ids), len(item_ids))
     return dataclasses.replace(interactions, matrix=matrix, user_ids=user_ids, item_ids=item_ids)
 
 
@@ -30,16 +30,16 @@ def held_out(held: Interactions, data: Interactions | Factors, name: str) -> tup
     """The pairs of a validation file in the numbers of the training data or of a model, and how many were dropped since
     it does not have their user or item. Raises DataError where none is left.
     """
-    user_nums = _looked_up(held.user_ids, data.user_ids, "user", name)[1]
-    item_nums = _looked_up(held.item_ids, data.item_ids, "item", name)[1]
-    matrix = _renumbered(held.matrix, user_nums, item_nums, len(data.user_ids), len(data.item_ids))
+    user_nums = looked_up(held.user_ids, data.user_ids, "user", name)[1]
+    item_nums = looked_up(held.item_ids, data.item_ids, "item", name)[1]
+    matrix = renumbered(held.matrix, user_nums, item_nums, len(data.user_ids), len(data.item_ids))
     if not len(matrix.indices):
         raise DataError("no pair of a user and an item that the training data or the model has", file=name)
     return matrix, len(held.matrix.indices) - len(matrix.indices)
 
 
 def _continued(ids: Ids, known: Ids, role: str, name: str) -> tuple[NDArray[np.int64], Ids]:
-    column, nums = _looked_up(ids, known, role, name)
+    column, nums = looked_up(ids, known, role, name)
     new = np.flatnonzero(nums < 0)
     nums[new] = len(known) + np.arange(len(new))
     if not len(new):
@@ -48,14 +48,14 @@ def _continued(ids: Ids, known: Ids, role: str, name: str) -> tuple[NDArray[np.i
     return nums, from_series(pl.concat([old, column.gather(new).alias(role).cast(old.dtype)]))
 
 
-def _looked_up(ids: Ids, known: Ids, role: str, name: str) -> tuple[pl.Series, NDArray[np.int64]]:
+def looked_up(ids: Ids, known: Ids, role: str, name: str) -> tuple[pl.Series, NDArray[np.int64]]:
     try:
         return look_up(to_series(ids, role), known, role)
     except DataError as error:
         raise DataError(str(error), file=name) from error
 
 
-def _renumbered(matrix: Csr, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64], users: int, items: int) -> Csr:
+def renumbered(matrix: Csr, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64], users: int, items: int) -> Csr:
     """The pairs whose user and item have a number."""
     rows = np.repeat(user_nums, np.diff(matrix.indptr))
     columns: NDArray[Any] = item_nums[matrix.indices]

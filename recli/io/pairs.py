@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from recli.io.sources import Source, column_types, scan, table_errors
 
 ROLES = ("user", "item")
 OWN_COLUMNS = ("score", "reason")
+STREAM_BYTES = 500_000_000  # what polars holds at most of a text file that streams by, whatever its size
 
 
 class Pairs(NamedTuple):
@@ -39,7 +41,8 @@ class PairTable:
     """A table of pairs, looked over once, to be read block by block: every row, in order.
 
     rows: how many; columns: role -> name, `guessed` of them by name; schema: of the predictions, with the table's names
-    and ids of the model's type. Raises DataError for a table without pairs or with ids that cannot be the model's.
+    and ids of the model's type; stream_bytes: memory for reading. Raises DataError for a table without pairs or with
+    ids that cannot be the model's.
     """
 
     def __init__(self, found: Source, factors: Factors, config: ReadConfig) -> None:
@@ -51,12 +54,14 @@ class PairTable:
         if found.format == "csv":
             lazy = lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
         lazy = lazy.select(theirs)
-        self._name = found.name
-        self._known = [known_ids(ids) for ids in (factors.user_ids, factors.item_ids)]
+        self._name, self.stream_bytes = found.name, STREAM_BYTES
+        if not found.remote:  # compressed files grow, and so do texts as columns
+            self.stream_bytes = min(STREAM_BYTES, 4 * sum(os.path.getsize(path) for path in found.files))
+        known = [known_ids(ids) for ids in (factors.user_ids, factors.item_ids)]
         kinds = column_types(lazy, found.name)
         with _about(found.name):
-            for column, known in zip(theirs, self._known, strict=True):
-                as_id_type(pl.Series([], dtype=kinds[column]), known.dtype, column)  # raises for floats and the like
+            for column, ids in zip(theirs, known, strict=True):
+                as_id_type(pl.Series([], dtype=kinds[column]), ids.dtype, column)  # raises for floats and the like
         # a column has one type, whatever its last row holds: so all rows are looked over before the first is used
         with table_errors(found.name):
             sights = [_sight(column, kinds[column]) for column in theirs]
@@ -65,21 +70,23 @@ class PairTable:
         if not self.rows:
             raise DataError("no pairs", file=found.name)
         with _about(found.name):
-            types = [_id_type(*each) for each in zip(theirs, seen[1:], self._known, strict=True)]
-        self._lazy = lazy.with_columns(
-            (pl.col(column) if kinds[column].is_integer() else pl.col(column).cast(pl.String)).cast(kind)
-            for column, kind in zip(theirs, types, strict=True)
+            types = [_id_type(*each) for each in zip(theirs, seen[1:], known, strict=True)]
+        self._lazy = lazy.select(
+            (pl.col(column) if kinds[column].is_integer() else pl.col(column).cast(pl.String)).cast(kind).alias(role)
+            for role, column, kind in zip(ROLES, theirs, types, strict=True)
         )
+        for role, kind, ids in zip(ROLES, types, known, strict=True):
+            self._lazy = _numbered(self._lazy, role, kind, ids)
         user = free_name(theirs[0], OWN_COLUMNS)
         item = free_name(theirs[1], (*OWN_COLUMNS, user))
         self.schema: dict[str, Any] = {user: types[0], item: types[1], "score": pl.Float32(), "reason": pl.String()}
 
     def blocks(self, size: int) -> Iterator[Pairs]:
+        """Of `size` rows each, but for the last one."""
         with table_errors(self._name):
             batches = in_background(lambda: self._lazy.collect_batches(chunk_size=size, lazy=True))
             while (rows := in_background(lambda: next(batches, None))) is not None:
-                users, items = rows.get_columns()
-                yield Pairs(users, items, positions(users, self._known[0]), positions(items, self._known[1]))
+                yield Pairs(rows["user"], rows["item"], rows["user_num"].to_numpy(), rows["item_num"].to_numpy())
 
     def frame(self, pairs: Pairs, scores: NDArray[np.float32], reasons: NDArray[np.uint8]) -> pl.DataFrame:
         said = pl.Series(reasons.astype(np.uint32)).replace_strict(
@@ -116,6 +123,12 @@ class Ratings:
     def __len__(self) -> int:
         return len(self._values)
 
+    @property
+    def nbytes(self) -> int:
+        return int(
+            self._keys.nbytes + self._values.nbytes + 2 * (self._users.estimated_size() + self._items.estimated_size())
+        )
+
     def of(self, pairs: Pairs) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Which of n pairs have a rating, bool[n], and the ratings of those, float32."""
         users, items = positions(pairs.user_ids, self._users), positions(pairs.item_ids, self._items)
@@ -146,6 +159,19 @@ def _id_type(column: str, sight: dict[str, Any], known: pl.Series) -> pl.DataTyp
         raise DataError(f"column {column}: {sight['missing']} ids are missing")
     witnesses = pl.Series([sight[name] for name in ("odd", "low", "high")], dtype=pl.String).drop_nulls()
     return as_id_type(witnesses, known.dtype, column).dtype
+
+
+def _numbered(lazy: pl.LazyFrame, role: str, kind: pl.DataType, known: pl.Series) -> pl.LazyFrame:
+    """Rows with one more column, of the model's numbers of their ids, -1 where it does not know one."""
+    wide = pl.Int128() if pl.UInt64() in (kind, known.dtype) else pl.Int64()  # in which ids of both compare
+    key = wide if kind.is_integer() else kind
+    numbers = pl.DataFrame({"key": known.cast(key), f"{role}_num": pl.int_range(len(known), eager=True)}).lazy()
+    rows = lazy.with_columns(pl.col(role).cast(key).alias("key"))
+    return (
+        rows.join(numbers, on="key", how="left", maintain_order="left")
+        .drop("key")
+        .with_columns(pl.col(f"{role}_num").fill_null(-1))
+    )
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ from recli.io.requests import IdList
 FORMATS = ("parquet", "csv", "ndjson")
 ROW_GROUP = 1 << 17
 OWN_COLUMNS = ("rank", "score", "reason")
+BECAUSE = ("because", "because_score")
+JOINT = "|"  # between the entries of a list in CSV, which has no lists
 
 
 class _StoppedError(Exception):
@@ -45,13 +47,15 @@ class _Watched(io.RawIOBase):
 
 class ScoreTable:
     """Turns blocks of item numbers into rows: the user and item columns named as in the input, rank from 1, score,
-    reason.
+    reason; where explained, because and because_score, lists of past items and their parts of the score, best first,
+    or in CSV their entries with | between them.
     """
 
-    def __init__(self, users: IdList, factors: Factors) -> None:
+    def __init__(self, users: IdList, factors: Factors, *, explained: bool = False, format: str = "parquet") -> None:
         names = factors.provenance.columns
-        self._user = free_name(names["user"], OWN_COLUMNS)
-        self._item = free_name(names["item"], (*OWN_COLUMNS, self._user))
+        own = OWN_COLUMNS + (BECAUSE if explained else ())
+        self._user = free_name(names["user"], own)
+        self._item = free_name(names["item"], (*own, self._user))
         self._users, self._items = users.ids, to_series(factors.item_ids, self._item)
         self.schema: dict[str, Any] = {
             self._user: self._users.dtype,
@@ -60,6 +64,13 @@ class ScoreTable:
             "score": pl.Float32,
             "reason": pl.String,
         }
+        self._joined = format == "csv"
+        if explained:
+            kinds = (self._items.dtype, pl.Float32())
+            self.schema |= {
+                name: pl.String if self._joined else pl.List(kind)
+                for name, kind in zip(BECAUSE, kinds, strict=True)
+            }
 
     def frame(self, block: Scores) -> pl.DataFrame:
         row, column = np.nonzero(block.items >= 0)
@@ -72,7 +83,21 @@ class ScoreTable:
                 range(len(REASONS)), REASONS, return_dtype=pl.String
             ),
         ]
+        if block.because is not None and block.because_scores is not None:
+            past, parts = block.because[row, column], block.because_scores[row, column]
+            at = pl.Series(past.ravel()).cast(pl.UInt32, strict=False)  # -1, no item, becomes null
+            values = (self._items.gather(at), pl.Series(parts.ravel()).set(at.is_null(), None))
+            columns += [
+                self._lists(each, past.shape[1]).alias(name) for name, each in zip(BECAUSE, values, strict=True)
+            ]
         return pl.DataFrame(columns)
+
+    def _lists(self, values: pl.Series, most: int) -> pl.Series:
+        """Lists of `most` values each, those that are null left out."""
+        if self._joined:
+            values = values.cast(pl.String)
+        lists = values.reshape((-1, most)).arr.to_list().list.drop_nulls()
+        return lists.list.join(JOINT) if self._joined else lists
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

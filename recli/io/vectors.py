@@ -57,13 +57,13 @@ class VectorsReport:
 
 @contextlib.contextmanager
 def vectors_folder(
-    path: str | None, *, no_clobber: bool = False
+    path: str | None, *, inputs: tuple[str, ...] = (), no_clobber: bool = False
 ) -> Iterator[Callable[[Factors], VectorsReport | None]]:
     """A function that writes a model's vectors into the folder `path`, made, checked and locked here; does nothing
     where path is None.
 
-    Files of an earlier export change only when all new ones are complete. Raises OutputError (73), BusyError (75),
-    UsageError (2); the function DataError where the model has neither factors nor biases.
+    Files of an earlier export change only when all new ones are complete. inputs: see `output`. Raises OutputError
+    (73), BusyError (75), UsageError (2); the function DataError where the model has neither factors nor biases.
     """
     if path is None:
         yield lambda factors: None
@@ -72,7 +72,7 @@ def vectors_folder(
     try:
         with contextlib.ExitStack() as stack:
             outs = {
-                name: stack.enter_context(output(os.path.join(path, name), no_clobber=no_clobber))
+                name: stack.enter_context(output(os.path.join(path, name), inputs=inputs, no_clobber=no_clobber))
                 for name in (*TABLES, *INDEXES.values(), MANIFEST)
             }
             yield lambda factors: _export(factors, outs)
@@ -103,12 +103,12 @@ def _export(factors: Factors, outs: dict[str, Output]) -> VectorsReport:
     dim = factors.item_rows(slice(0)).shape[1]
     if not dim:
         raise DataError("the model has neither factors nor biases: there are no vectors to export")
-    columns = {role: free_name(name, ("vector", "count")) for role, name in factors.provenance.columns.items()}
+    columns = {role: free_name(factors.provenance.columns[role], ("vector", "count")) for role in ("user", "item")}
     user_ids, item_ids = to_series(factors.user_ids, columns["user"]), to_series(factors.item_ids, columns["item"])
-    counts = [pl.Series("count", np.asarray(factors.item_counts))]
+    counts = pl.Series("count", np.asarray(factors.item_counts))
     fills = {
         "users.parquet": _table([user_ids], factors.user_rows, dim),
-        "items.parquet": _table([item_ids, *counts], factors.item_rows, dim),
+        "items.parquet": _table([item_ids, counts], factors.item_rows, dim),
     }
     absent = {}
     for library, name in INDEXES.items():
@@ -188,7 +188,8 @@ def _faiss(factors: Factors, dim: int) -> Fill:
         index = faiss.IndexFlatIP(dim)
         for block in _blocks(len(factors.item_ids), dim):
             index.add(factors.item_rows(block))
-        file.write(faiss.serialize_index(index))
+        data: Any = faiss.serialize_index(index)  # uint8[bytes]
+        file.write(data)
 
     return fill
 

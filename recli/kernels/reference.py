@@ -4,9 +4,12 @@ with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recli.ids import Csr
@@ -25,8 +28,8 @@ class ReferenceKernels:
 
     name = "reference"
 
-    def matrix(self, csr: Csr) -> Csr:
-        return csr
+    def matrix(self, matrix: Csr | NDArray[Any]) -> Csr | NDArray[Any]:
+        return matrix
 
     def table(self, rows: Floats) -> Table:
         return Table(rows.astype(np.float64))
@@ -34,6 +37,18 @@ class ReferenceKernels:
     @np.errstate(over="ignore")
     def host(self, table: Table) -> Floats:
         return table.rows.astype(np.float32)
+
+    def product(self, matrix: Csr | NDArray[Any], table: Table) -> Table:
+        if isinstance(matrix, np.ndarray):
+            return Table(matrix.astype(np.float64) @ table.rows)
+        values, shape = matrix.values.astype(np.float64), (len(matrix.indptr) - 1, len(table.rows))
+        return Table(sp.csr_array((values, matrix.indices, matrix.indptr), shape=shape) @ table.rows)
+
+    def gram(self, left: Sequence[Table], right: Table) -> NDArray[np.float64]:
+        return np.vstack([table.rows.T @ right.rows for table in left])
+
+    def combine(self, tables: Sequence[Table], coefficients: NDArray[np.float64]) -> Table:
+        return Table(np.hstack([table.rows for table in tables]) @ coefficients)
 
     @np.errstate(over="ignore", invalid="ignore")  # as every backend: what overflows shows in the result
     def half_sweep(

@@ -23,6 +23,7 @@ Products of float32 are exact in float64, so a fused multiply-add changes nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -51,9 +52,10 @@ class Kernels(Protocol):
 
     name: str
 
-    def matrix(self, csr: Csr) -> Any:
-        """A handle on a sparse matrix; its values are the weights of `half_sweep`. The arrays must not change while it
-        lives.
+    def matrix(self, matrix: Csr | NDArray[Any]) -> Any:
+        """A handle on a sparse matrix; its values are the weights of `half_sweep`. Or, for `product` alone, on a dense
+        one: any real dtype [n, m], C- or F-contiguous, read block by block each time, so that it may be memory-mapped.
+        The arrays must not change while it lives.
         """
         ...
 
@@ -63,6 +65,24 @@ class Kernels(Protocol):
 
     def host(self, table: Any) -> Floats:
         """The rows of a table: float32[n, rank], C-order, a new array."""
+        ...
+
+    def product(self, matrix: Any, table: Any) -> Any:
+        """matrix [n, m] times table [m, rank]: a new table [n, rank]. Entries count as float32; to 1e-5 of the product
+        of absolute values, as are the next two. The same bits for any number of threads, as are theirs.
+        """
+        ...
+
+    def gram(self, left: Sequence[Any], right: Any) -> NDArray[np.float64]:
+        """The dot products of columns, left^T right, tables [n, r1], [n, r2], ... (at least one) side by side and
+        [n, s]: float64[r1 + r2 + ..., s]. n may be 0. What overflows is not finite.
+        """
+        ...
+
+    def combine(self, tables: Sequence[Any], coefficients: NDArray[np.float64]) -> Any:
+        """Tables [n, r1], [n, r2], ... (at least one) side by side times coefficients [r1 + r2 + ..., s], which count
+        as float32: a new table [n, s].
+        """
         ...
 
     def half_sweep(

@@ -1,6 +1,12 @@
-"""Lists with caps: walking down a user's ranking, an item is skipped if a group of its own is full."""
+"""Lists with caps: walking down a user's ranking, an item is skipped if a group of its own is full.
+
+With one cap that gives the list of the highest scores within the cap: its groups are a partition matroid, for which
+greed is optimal (Edmonds 1971, "Matroids and the greedy algorithm"). With several, the walk is the definition.
+"""
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 
@@ -8,40 +14,72 @@ from recli.ids import Csr, take_rows
 from recli.kernels.spec import Floats, Nums
 from recli.score.catalogue import Cap, Ranking
 
-CANDIDATES = 4  # times k: how far down a ranking to look at once
+CANDIDATES = 4  # times k: how far down a ranking a walk looks at once
+MERGED = 64  # times k: how many items of all groups together are merged rather than looked for on walks
 MASK_ENTRIES = 1 << 22  # users times items: what the later looks exclude, at a time
 MASK_BYTES = 10 * MASK_ENTRIES
 
 
-def capped_top(
-    ranking: Ranking, users: Floats, k: int, excluded: Csr | None, caps: tuple[Cap, ...]
-) -> tuple[Nums, Floats]:
-    """The k items of each user that a walk down the whole ranking takes, as `Ranking.top` gives them.
-
-    With one cap that is the list of the highest scores that a list within the cap can have: its groups are a partition
-    matroid, for which greed is optimal (Edmonds 1971, "Matroids and the greedy algorithm"). The walk goes CANDIDATES k
-    items at a time. Where a list is not full then, the next look leaves out all items of the groups that are, which no
-    walk will take: so each look fills the list, or one more group, or finds the end of the ranking.
-    """
-    step = min(CANDIDATES * k, len(caps[0].groups))
-    found, scores = ranking.top(users, step, excluded)
-    items, best = _walk(found, scores, k, caps)
-    waiting = np.flatnonzero((items[:, -1] < 0) & (found[:, -1] >= 0))
-    at_once = max(1, MASK_ENTRIES // len(caps[0].groups))
-    while len(waiting):
-        later = []
-        for start in range(0, len(waiting), at_once):
-            some = waiting[start : start + at_once]
-            out = _left_out(items[some], None if excluded is None else take_rows(excluded, some), caps)
-            found, scores = ranking.top(users[some], step, out)
-            more = np.hstack([items[some], found]), np.hstack([best[some], scores])
-            items[some], best[some] = _walk(*more, k, caps)
-            later.append(some[(items[some, -1] < 0) & (found[:, -1] >= 0)])
-        waiting = np.concatenate(later)
-    return items, best
+def merges(caps: tuple[Cap, ...], k: int) -> bool:
+    """Are lists merged from the best of each group? That takes one cap, and few groups."""
+    return len(caps) == 1 and caps[0].count * caps[0].most + k <= MERGED * k
 
 
-def _walk(found: Nums, scores: Floats, k: int, caps: tuple[Cap, ...]) -> tuple[Nums, Floats]:
+def places(caps: tuple[Cap, ...], k: int) -> int:
+    """How many items of a user are in memory at once."""
+    if not caps:
+        return k
+    return 2 * k + caps[0].count * caps[0].most if merges(caps, k) else (CANDIDATES + 1) * k
+
+
+class CappedRanking:
+    """A ranking with caps, at least one; `top` as Ranking's."""
+
+    def __init__(self, ranking: Ranking, caps: tuple[Cap, ...]) -> None:
+        self._ranking, self._caps, self._count = ranking, caps, len(caps[0].groups)
+
+    def top(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
+        return (self._merge if merges(self._caps, k) else self._walk)(users, k, excluded)
+
+    @cached_property
+    def _parts(self) -> dict[int, Ranking]:
+        return self._ranking.split(self._caps[0].groups)
+
+    def _merge(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
+        """The best of each group, as many as a list may have, hold all that a walk would take."""
+        most = self._caps[0].most
+        found = [part.top(users, k if group < 0 else most, excluded) for group, part in self._parts.items()]
+        items, scores = (np.hstack(arrays) for arrays in zip(*found, strict=True))
+        order = np.lexsort((items, -scores), axis=1)[:, :k]
+        lists = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
+        for one, of in zip(lists, (items, scores), strict=True):
+            one[:, : order.shape[1]] = np.take_along_axis(of, order, axis=1)
+        return lists
+
+    def _walk(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
+        """The walk goes CANDIDATES k items at a time. Where a list is not full then, the next look leaves out all items
+        of full groups, which the walk would skip: so each look fills the list, or one more group, or finds the end of
+        the ranking.
+        """
+        step = min(CANDIDATES * k, self._count)
+        found, scores = self._ranking.top(users, step, excluded)
+        items, best = _take(found, scores, k, self._caps)
+        waiting = np.flatnonzero((items[:, -1] < 0) & (found[:, -1] >= 0))
+        at_once = max(1, MASK_ENTRIES // self._count)
+        while len(waiting):
+            later = []
+            for start in range(0, len(waiting), at_once):
+                some = waiting[start : start + at_once]
+                out = _left_out(items[some], None if excluded is None else take_rows(excluded, some), self._caps)
+                found, scores = self._ranking.top(users[some], step, out)
+                more = np.hstack([items[some], found]), np.hstack([best[some], scores])
+                items[some], best[some] = _take(*more, k, self._caps)
+                later.append(some[(items[some, -1] < 0) & (found[:, -1] >= 0)])
+            waiting = np.concatenate(later)
+        return items, best
+
+
+def _take(found: Nums, scores: Floats, k: int, caps: tuple[Cap, ...]) -> tuple[Nums, Floats]:
     """The first k items of each row of found int32[n, width] (-1: none) that the caps let through, and their scores."""
     n, width = found.shape
     rows, length = np.arange(n), np.zeros(n, np.int32)
@@ -82,14 +120,13 @@ def _left_out(items: Nums, excluded: Csr | None, caps: tuple[Cap, ...]) -> Csr:
     """What is excluded, in the lists items int32[n, k] already, or in a group that is full there."""
     n, count = len(items), len(caps[0].groups)
     out = np.zeros((n, count), bool)
-    row, place = np.nonzero(items >= 0)
-    out[row, items[row, place]] = True
+    row, column = np.nonzero(items >= 0)
+    out[row, items[row, column]] = True
     if excluded is not None:
         out[np.repeat(np.arange(n), np.diff(excluded.indptr)), excluded.indices] = True
     for cap in caps:
-        groups = int(cap.groups.max()) + 1
-        sizes = np.zeros((n, groups + 1), np.int64)  # the last column: items in no group, number -1
-        np.add.at(sizes, (row, cap.groups[items[row, place]]), 1)
+        sizes = np.zeros((n, cap.count + 1), np.int64)  # the last column: items in no group, number -1
+        np.add.at(sizes, (row, cap.groups[items[row, column]]), 1)
         sizes[:, -1] = 0
         out |= (sizes >= cap.most)[:, cap.groups]
     lists = [np.flatnonzero(one).astype(np.int32) for one in out]

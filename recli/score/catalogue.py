@@ -40,11 +40,18 @@ class Catalogue:
 class Ranking:
     """Items in the order of their scores for any user, searched exactly."""
 
-    def __init__(self, kernels: Kernels, rows: Floats, numbers: Nums, places: Nums) -> None:
-        """rows: float32[m, width], of the items with these ascending numbers. places: int32[I], where each is among
-        them; anything for items that are not.
+    def __init__(
+        self, kernels: Kernels, rows: Floats, numbers: Nums | None, count: int, places: Nums | None = None
+    ) -> None:
+        """rows: float32[m, width], of the items with these ascending numbers below `count`, or of all. places:
+        int32[count], where each of them is among these, anything for other items; None: it is made here.
         """
-        self._kernels, self._rows, self._numbers, self._places = kernels, rows, numbers, places
+        self._kernels, self._rows, self._all = kernels, rows, numbers is None
+        numbers = np.arange(count, dtype=np.int32) if numbers is None else numbers
+        if places is None:
+            places = np.zeros(count, np.int32)
+            places[numbers] = np.arange(len(numbers), dtype=np.int32)
+        self._places, self._numbers = places, np.append(numbers, np.int32(-1))
 
     @cached_property
     def _index(self) -> Any:
@@ -52,26 +59,24 @@ class Ranking:
 
     def top(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         """As `Kernels.topk`, in the model's item numbers."""
-        places, scores = self._kernels.topk(self._index, users, k, self._placed(excluded))
-        if len(self._numbers) < len(self._places):
-            places = np.where(places < 0, np.int32(-1), self._numbers[places])
-        return places, scores
+        if self._all:
+            return self._kernels.topk(self._index, users, k, excluded)
+        places, scores = self._kernels.topk(self._index, users, k, self._placed(excluded) if excluded else None)
+        return self._numbers[places], scores
 
-    def split(self, groups: Nums) -> list[Ranking]:
-        """One ranking for each group, int32[I], that there is among these items."""
-        places, parts = np.empty_like(self._places), []
-        mine = groups[self._numbers]
+    def split(self, groups: Nums) -> dict[int, Ranking]:
+        """The same ranking for the items of each group alone. groups: int32[count], that of each item."""
+        places, parts = np.empty_like(self._places), {}
+        mine = groups[self._numbers[:-1]]
         order = np.argsort(mine, kind="stable")
         for at in np.split(order, np.flatnonzero(np.diff(mine[order])) + 1):
             numbers = self._numbers[at]
             places[numbers] = np.arange(len(at), dtype=np.int32)
-            parts.append(Ranking(self._kernels, self._rows[at], numbers, places))
+            parts[int(mine[at[0]])] = Ranking(self._kernels, self._rows[at], numbers, len(places), places)
         return parts
 
-    def _placed(self, excluded: Csr | None) -> Csr | None:
+    def _placed(self, excluded: Csr) -> Csr:
         """Lists of items as lists of their places among those here, without the others."""
-        if excluded is None or len(self._numbers) == len(self._places):
-            return excluded
         places = self._places[excluded.indices]
         there = self._numbers[np.minimum(places, len(self._numbers) - 1)] == excluded.indices
         ends = np.append(0, np.cumsum(there))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from recli.artifacts import HISTORY, MODEL, Factors, Scores
 from recli.errors import DataError
@@ -41,12 +42,13 @@ class Explainer:
     def __init__(self, factors: Factors) -> None:
         """Raises DataError for a model whose scores are not sums over users' items."""
         if factors.provenance.config.get("solver") == "pop":
-            raise DataError("the model is of popularity (--solver pop): its scores do not come from a user's past")
+            raise DataError("a model of popularity (--solver pop) recommends alike to all: there is nothing to explain")
         self._factors, self._problem = factors, RowProblem(factors)
         self._solver = ExactSolver(self._problem.items, self._problem.alpha0)
+        self._blas = ThreadpoolController()
 
     def terms(self, history: Csr, row: Floats, items: Nums) -> Terms:
-        """Of a user with this history (CSR [1, I], see `RowProblem.learned`) and row (Factors.user_rows) for items
+        """Of a user with this history (CSR [1, I], see `RowProblem.learned`) and row (see Factors.user_rows), for items
         int32[k].
         """
         past, contributions = self._contributions(self._problem.problems(history), 0, items)
@@ -55,12 +57,34 @@ class Explainer:
         base = float(factors.b) + factors.b_v[items].astype(np.float64) + self._problem.levels(history)[0]
         return Terms(past, contributions, base, score - base - contributions.sum(axis=1))
 
-    def most(self, histories: Csr, items: Nums, count: int) -> tuple[Nums, Floats]:
+    def explain(self, lists: Iterator[Scores], audience: Audience, count: int) -> Iterator[Scores]:
+        """The same blocks of the audience's lists, with the `count` items that contribute most to each score.
+
+        Popular lists have none. Raises at once DataError where the model has no seen lists to explain from.
+        """
+        if self._factors.seen is None and (audience.reasons(self._factors) == MODEL).any():
+            raise DataError("the model has no seen lists to explain from: factorize without --no-seen")
+        return (self._explained(block, audience, count) for block in lists)
+
+    def _explained(self, block: Scores, audience: Audience, count: int) -> Scores:
+        users = audience.part(block.start, block.start + len(block.items))
+        because = np.full((*block.items.shape, count), -1, np.int32)
+        parts = np.zeros(because.shape, np.float32)
+        sources = ((MODEL, self._factors.seen, users.nums), (HISTORY, users.history, np.arange(len(users))))
+        with self._blas.limit(limits=1):  # a user's matrices are too small to share
+            for reason, pasts, nums in sources:
+                at = np.flatnonzero(block.reasons == reason)
+                if pasts is not None and len(at):
+                    histories = take_rows(pasts, nums[at], values=True)
+                    because[at], parts[at] = self._most(histories, block.items[at], count)
+        return dataclasses.replace(block, because=because, because_scores=parts)
+
+    def _most(self, histories: Csr, items: Nums, count: int) -> tuple[Nums, Floats]:
         """For each item of n users' lists int32[n, k] (-1: none) the items of the user's history that contribute most,
         best first, and their terms: int32[n, k, count], float32[n, k, count], -1 and 0 where there are fewer.
         """
-        shape = (*items.shape, count)
-        because, parts = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
+        because = np.full((*items.shape, count), -1, np.int32)
+        parts = np.zeros(because.shape, np.float32)
         problems = self._problem.problems(histories)
         for user in np.flatnonzero(np.diff(histories.indptr)):
             listed = np.flatnonzero(items[user] >= 0)
@@ -71,33 +95,4 @@ class Explainer:
         return because, parts
 
     def _contributions(self, problems: Problems, user: int, items: Nums) -> tuple[Nums, Doubles]:
-        past, influence = self._solver.influence(problems, user)
-        return past, self._solver.items[items] @ influence.T
-
-
-def explained(lists: Iterator[Scores], factors: Factors, audience: Audience, count: int) -> Iterator[Scores]:
-    """The same blocks with `count` items of its user's past for each item of a list, none for popular lists.
-
-    Raises DataError at once where the model cannot tell.
-    """
-    if factors.seen is None and (audience.reasons(factors) == MODEL).any():
-        raise DataError("the model has no seen lists to explain from: factorize without --no-seen")
-    return _explained(lists, factors, audience, Explainer(factors), count)
-
-
-def _explained(
-    lists: Iterator[Scores], factors: Factors, audience: Audience, explainer: Explainer, count: int
-) -> Iterator[Scores]:
-    for block in lists:
-        users = audience.part(block.start, block.start + len(block.items))
-        because = np.full((*block.items.shape, count), -1, np.int32)
-        parts = np.zeros(because.shape, np.float32)
-        for reason, pasts, nums in (
-            (MODEL, factors.seen, users.nums),
-            (HISTORY, users.history, np.arange(len(users))),
-        ):
-            at = np.flatnonzero(block.reasons == reason)
-            if pasts is not None and len(at):
-                histories = take_rows(pasts, nums[at], values=True)
-                because[at], parts[at] = explainer.most(histories, block.items[at], count)
-        yield dataclasses.replace(block, because=because, because_scores=parts)
+        return self._solver.terms(problems, user, self._solver.items[items])

@@ -17,12 +17,12 @@ ID_BYTES = 100  # an id of the model, ready to be looked up
 WIDTH = 2  # columns that biases may add
 
 
-def block_pairs(factors: Factors, limit: int | None) -> int:
-    """How many pairs to predict at a time: memory stays below `limit` bytes, if given. Raises BusyError (75) where that
-    is impossible.
+def block_pairs(factors: Factors, limit: int | None, *, beside: int) -> int:
+    """How many pairs to predict at a time: memory stays below `limit` bytes, if given, with `beside` bytes for reading
+    and for ratings. Raises BusyError (75) where that is impossible.
     """
     (users, rank), items = factors.P.shape, len(factors.item_ids)
-    fixed = PROCESS_BYTES + (4 * rank + ID_BYTES) * (users + items)
+    fixed = PROCESS_BYTES + beside + (4 * rank + ID_BYTES) * (users + items)
     each = PAIR_BYTES + 4 * 4 * (rank + WIDTH)  # two rows, each once as stored and once with its biases
     return fitting(BLOCK_PAIRS, limit, fixed=fixed, each=each, work="predicting pairs")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -28,9 +29,22 @@ class RowProblem:
         self.biased = self.settings.solver == "als"
         self.alpha0 = (self.settings.alpha0 or 0.0) if self.settings.solver == "ials" else 0.0
         self._factors = factors
-        rows = factors.Q[:]
+
+    @cached_property
+    def items(self) -> Floats:
+        rows = self._factors.Q[:]
         ones = [np.ones((len(rows), 1), np.float32)] if self.biased else []
-        self.items: Floats = np.ascontiguousarray(np.hstack([rows, *ones], dtype=np.float32))
+        return np.ascontiguousarray(np.hstack([rows, *ones], dtype=np.float32))
+
+    @property
+    def learns_from(self) -> str:
+        """What the solver takes a user's row from: weights, ratings, or only which pairs there are."""
+        reading = self._factors.provenance.config.get("reading")
+        if self.settings.solver != "pop" and isinstance(reading, dict) and reading.get("weight") is not None:
+            return "weights"
+        counts_all = self.settings.solver == "pop" or (self.settings.solver == "ials" and self.settings.alpha is None)
+        ones = self._factors.seen is not None and self._factors.seen_values is None
+        return "pairs" if counts_all or ones else "ratings"
 
     def learned(self, history: Csr, *, weighted: bool) -> Csr:
         """A history with the values that the solver takes it for, as Factors.seen_values are for the model's own users.
@@ -98,4 +112,6 @@ def _settings(factors: Factors) -> FactorizeConfig:
     missing = [name for name in NEEDED.get(solver, ()) if getattr(settings, name) is None]
     if missing:
         raise DataError(f"header: the {solver} model's {missing[0]} is missing")
+    if settings.reg is not None and not np.float32(settings.reg):
+        raise DataError(f"header: the {solver} model's reg is 0 in float32")
     return settings

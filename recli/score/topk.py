@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -10,18 +9,20 @@ import numpy as np
 
 from recli.artifacts import POPULAR, Factors, Scores
 from recli.config import PROCESS_BYTES, ScoreConfig
-from recli.errors import BusyError, DataError, UsageError
+from recli.errors import DataError, UsageError
 from recli.ids import take_rows
 from recli.kernels.spec import Floats, Kernels, Nums
 from recli.score.audience import Audience
-from recli.score.caps import CANDIDATES, MASK_BYTES, capped_top
+from recli.score.caps import MASK_BYTES, CappedRanking, places
 from recli.score.catalogue import Catalogue, Ranking
+from recli.score.memory import fitting
 
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
 ROW_BYTES = 64  # a row of a list on its way to a file: heap, number, score, ids
 WIDTH = 18  # columns that padding and biases may add
 POPULARITY_BYTES = 144  # an item in the ranking by popularity: a padded row, twice for a while, norm and number
+EXPLAINED_BYTES = 40  # a past item of a row: number and part, as arrays, then as columns
 LEFT_OUT_BYTES = 64  # an item that a user does not get, while lists of such are merged
 
 
@@ -32,24 +33,24 @@ def block_users(
     is impossible.
     """
     items, caps = len(factors.item_ids), len(catalogue.caps)
-    places = config.k * (CANDIDATES + 1 if caps else 1)
-    size = max(1, min(BLOCK_USERS, BLOCK_ROWS // places))
-    if limit is None:
-        return size
-    item_bytes = 4 * (factors.Q.shape[1] + WIDTH)
-    tables = [table for table in (factors.seen, audience.denied, audience.folded and audience.folded.history) if table]
-    fixed = PROCESS_BYTES + factors.P.nbytes + (3 * item_bytes + POPULARITY_BYTES) * items
-    fixed += 0 if catalogue.items is None else len(catalogue.items) * item_bytes
-    fixed += caps * 4 * items + (MASK_BYTES if caps else 0)
-    fixed += sum(len(table.indices) * 4 for table in tables) + (
-        0 if audience.folded is None else audience.folded.rows.nbytes
-    )
+    width, item_bytes = places(catalogue.caps, config.k), 4 * (factors.Q.shape[1] + WIDTH)
+    tables = [table for table in (factors.seen, audience.denied, audience.history) if table]
     left_out = sum(len(table.indices) / max(1, len(table.indptr) - 1) for table in tables)
-    one_user = math.ceil(ROW_BYTES * places + 8 * caps * places + 2 * item_bytes + LEFT_OUT_BYTES * left_out)
-    if fixed + one_user > limit:
-        enough = math.ceil((fixed + one_user) / 2**30 * 100) / 100  # rounded up, so that what is said will do
-        raise BusyError(f"scoring needs at least {enough:.2f}G: give a larger --memory-limit")
-    return int(min(size, (limit - fixed) // one_user))
+    return fitting(
+        max(1, min(BLOCK_USERS, BLOCK_ROWS // (width * max(1, config.explain)))),
+        limit,
+        fixed=PROCESS_BYTES
+        + factors.P.nbytes
+        + ((4 if caps else 3) * item_bytes + POPULARITY_BYTES + 4 * caps) * items
+        + (MASK_BYTES if caps else 0)
+        + sum(4 * len(table.indices) for table in tables)
+        + (0 if audience.folded is None else audience.folded.nbytes)
+        + (5 * item_bytes * items if config.explain else 0),  # once in float32, twice in float64
+        each=(ROW_BYTES + 8 * caps + EXPLAINED_BYTES * config.explain) * width
+        + 2 * item_bytes
+        + LEFT_OUT_BYTES * left_out,
+        work="scoring",
+    )
 
 
 def recommend(
@@ -60,65 +61,82 @@ def recommend(
     kernels: Kernels,
     block: int = BLOCK_USERS,
 ) -> Iterator[Scores]:
+    """The lists of one audience: see Recommender."""
+    return Recommender(factors, catalogue, config, kernels).lists(audience, block)
+
+
+class Recommender:
     """The k best items of the catalogue for each user, best first: higher score, then lower item number. Users without
-    a row get the most popular items.
+    a row get the most popular items. What is prepared of the items serves any number of audiences.
 
-    Raises at once UsageError where k exceeds the model's items, DataError where the model lacks seen lists that are to
-    be left out, or where scores would overflow float32.
+    Raises UsageError where k exceeds the model's items, DataError where the model lacks seen lists that are to be left
+    out.
     """
-    if config.k > len(factors.item_ids):
-        most = len(factors.item_ids)
-        raise UsageError(f"-k {config.k}: the model has {most} items: give at most -k {most}")
-    if not config.keep_seen and factors.seen is None:
-        raise DataError(
-            "the model has no seen lists (factorize --no-seen, or --import without INPUT): give --keep-seen"
-        )
-    items = factors.item_rows()
-    if catalogue.items is not None:
-        items = items[catalogue.items]
-    _check_range(factors, audience, items, block)
-    return _blocks(factors, audience, catalogue, config, _Rankings(factors, catalogue, kernels, items), block)
 
+    def __init__(self, factors: Factors, catalogue: Catalogue, config: ScoreConfig, kernels: Kernels) -> None:
+        if config.k > len(factors.item_ids):
+            most = len(factors.item_ids)
+            raise UsageError(f"-k {config.k}: the model has {most} items: give at most -k {most}")
+        if not config.keep_seen and factors.seen is None:
+            raise DataError(
+                "the model has no seen lists (factorize --no-seen, or --import without INPUT): give --keep-seen"
+            )
+        self._factors, self._catalogue, self._config, self._kernels = factors, catalogue, config, kernels
+        self._numbers = slice(None) if catalogue.items is None else catalogue.items
 
-class _Rankings:
-    """The catalogue by score and by popularity, each prepared when it is asked for first."""
+    def lists(self, audience: Audience, block: int = BLOCK_USERS) -> Iterator[Scores]:
+        """Blocks of lists, in the order of the audience. Raises at once DataError where scores would overflow."""
+        self._check_range(audience, block)
+        return (self._lists(audience, start, start + block) for start in range(0, len(audience), block))
 
-    def __init__(self, factors: Factors, catalogue: Catalogue, kernels: Kernels, items: Floats) -> None:
-        self._factors, self._numbers, self._kernels, self._items = factors, catalogue.items, kernels, items
-
-    @cached_property
-    def by_score(self) -> Ranking:
-        return Ranking(self._kernels, self._items, self._numbers, len(self._factors.item_ids))
-
-    @cached_property
-    def by_popularity(self) -> Ranking:
-        """For users of the row (1)."""
-        counts = self._factors.item_counts.astype(np.float32)[:, None]
-        counts = counts if self._numbers is None else counts[self._numbers]
-        return Ranking(self._kernels, counts, self._numbers, len(self._factors.item_ids))
-
-
-def _blocks(
-    factors: Factors, audience: Audience, catalogue: Catalogue, config: ScoreConfig, rankings: _Rankings, size: int
-) -> Iterator[Scores]:
-    k, caps = config.k, catalogue.caps
-    for start in range(0, len(audience), size):
-        users = audience.part(start, start + size)
-        out = users.left_out(factors, keep_seen=config.keep_seen)
-        shape, reasons = (len(users), k), users.reasons(factors)
-        block = Scores(
-            start=start, items=np.empty(shape, np.int32), scores=np.empty(shape, np.float32), reasons=reasons
-        )
-        for at in (np.flatnonzero(reasons != POPULAR), np.flatnonzero(reasons == POPULAR)):
+    def _lists(self, audience: Audience, start: int, end: int) -> Scores:
+        users, config = audience.part(start, end), self._config
+        out = users.left_out(self._factors, keep_seen=config.keep_seen)
+        reasons = users.reasons(self._factors)
+        items, scores = np.empty((len(users), config.k), np.int32), np.empty((len(users), config.k), np.float32)
+        for popular in (False, True):
+            at = np.flatnonzero((reasons == POPULAR) == popular)
             if not len(at):
                 continue
-            popular = reasons[at[0]] == POPULAR
-            ranking = rankings.by_popularity if popular else rankings.by_score
-            rows = np.ones((len(at), 1), np.float32) if popular else users.rows(factors, at)
             theirs = None if out is None else take_rows(out, at)
-            found = capped_top(ranking, rows, k, theirs, caps) if caps else ranking.top(rows, k, theirs)
-            block.items[at], block.scores[at] = found if popular else _cut(*found, config.min_score)
-        yield block
+            if popular:
+                items[at], scores[at] = self._by_popularity.top(np.ones((len(at), 1), np.float32), config.k, theirs)
+            else:
+                found = self._by_score.top(users.rows(self._factors, at), config.k, theirs)
+                items[at], scores[at] = _cut(*found, config.min_score)
+        return Scores(start=start, items=items, scores=scores, reasons=reasons)
+
+    @cached_property
+    def _items(self) -> Floats:
+        return self._factors.item_rows(self._numbers)
+
+    @cached_property
+    def _by_score(self) -> Ranking | CappedRanking:
+        return self._ranking(self._items)
+
+    @cached_property
+    def _by_popularity(self) -> Ranking | CappedRanking:
+        """For users of the row (1)."""
+        return self._ranking(self._factors.item_counts[self._numbers].astype(np.float32)[:, None])
+
+    def _ranking(self, rows: Floats) -> Ranking | CappedRanking:
+        ranking = Ranking(self._kernels, rows, self._catalogue.items, len(self._factors.item_ids))
+        return CappedRanking(ranking, self._catalogue.caps) if self._catalogue.caps else ranking
+
+    def _check_range(self, audience: Audience, block: int) -> None:
+        """|score| <= |x| |y|: the largest norms bound every score."""
+        longest = 1.0
+        with np.errstate(over="ignore"):
+            for start in range(0, len(audience), block):
+                users = audience.part(start, start + block)
+                listed = np.flatnonzero(users.reasons(self._factors) != POPULAR)
+                longest = float(np.maximum(longest, _longest(users.rows(self._factors, listed))))
+        if not longest * _longest(self._items) <= float(np.finfo(np.float32).max) / 4:
+            raise DataError("the model's scores overflow float32: factorize with a larger --reg")
+
+
+def _longest(rows: Floats) -> float:
+    return float(np.sqrt(np.einsum("nr,nr->n", rows, rows, dtype=np.float64).max(initial=0)))
 
 
 def _cut(items: Nums, scores: Floats, least: float | None) -> tuple[Nums, Floats]:
@@ -127,19 +145,3 @@ def _cut(items: Nums, scores: Floats, least: float | None) -> tuple[Nums, Floats
         return items, scores
     ended = scores < least
     return np.where(ended, np.int32(-1), items), np.where(ended, np.float32(-np.inf), scores)
-
-
-def _check_range(factors: Factors, audience: Audience, items: Floats, block: int) -> None:
-    """|score| <= |x| |y|: the largest norms bound every score."""
-    longest = 0.0
-    with np.errstate(over="ignore"):
-        for start in range(0, len(audience), block):
-            users = audience.part(start, start + block)
-            listed = np.flatnonzero(users.reasons(factors) != POPULAR)
-            longest = float(np.maximum(longest, _longest(users.rows(factors, listed))))
-    if not max(longest, 1) * _longest(items) <= float(np.finfo(np.float32).max) / 4:
-        raise DataError("the model's scores overflow float32: factorize with a larger --reg")
-
-
-def _longest(rows: Floats) -> float:
-    return float(np.sqrt(np.einsum("nr,nr->n", rows, rows, dtype=np.float64).max(initial=0)))

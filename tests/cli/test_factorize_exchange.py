@@ -94,6 +94,11 @@ def test_vectors_are_exported_after_training(recli: Recli, ratings: Path) -> Non
     assert counts["count"].to_list() == pl.read_csv(ratings)["item"].value_counts().sort("item")["count"].to_list()
 
 
+def test_a_dry_run_leaves_no_folder(recli: Recli, ratings: Path) -> None:
+    assert recli("factorize", ratings, "--export-vectors", "v", "--dry-run").code == 0
+    assert not Path("v").exists()
+
+
 WRONG: dict[str, tuple[str, int, str]] = {
     "neither": ("", 2, "nothing to do: give INPUT to train on, or --import MODEL"),
     "empty name": ("--import ''", 2, "a file name is empty"),

@@ -235,3 +235,5 @@ def test_the_folder_is_checked_before_the_work_and_goes_if_nothing_comes() -> No
     exported(factors())
     with pytest.raises(OutputError, match=r"^v/users\.parquet: exists already"), vectors_folder("v", no_clobber=True):
         pass
+    with pytest.raises(OutputError, match=r"also an input"), vectors_folder("v", inputs=("v/users.parquet",)):
+        pass

@@ -99,12 +99,12 @@ def test_scores_that_overflow_are_refused(kernels: Kernels, users: list[int], it
 
 
 def test_blocks_shrink_with_the_memory_down_to_what_is_said_to_be_enough() -> None:
-    of, most = model(), block_pairs(model(), None)
-    sizes = [block_pairs(of, limit) for limit in range(351_000_000, 430_000_000, 5_000_000)]
+    of, most = model(), block_pairs(model(), None, beside=0)
+    sizes = [block_pairs(of, limit, beside=1_000_000) for limit in range(352_000_000, 440_000_000, 5_000_000)]
     assert sizes == sorted(sizes)
     assert 1 <= sizes[0] < sizes[-1] == most
     with pytest.raises(BusyError, match=r"predicting pairs needs at least [0-9.]+G") as caught:
-        block_pairs(of, 1_000_000)
+        block_pairs(of, 1_000_000, beside=10**9)
     said = re.search(r"least ([0-9.]+)G", str(caught.value))
     assert said
-    assert block_pairs(of, int(float(said[1]) * 2**30)) >= 1
+    assert block_pairs(of, int(float(said[1]) * 2**30), beside=10**9) >= 1

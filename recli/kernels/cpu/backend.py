@@ -7,11 +7,9 @@ and each chunk's result is its own, so the number of threads never changes a bit
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +18,10 @@ from threadpoolctl import ThreadpoolController
 from recli.ids import Csr
 from recli.kernels.cpu.half_sweep import solve_rows
 from recli.kernels.cpu.pairs import score_pairs
+from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, combine, gram, pad
 from recli.kernels.cpu.scan import read_heaps, scan_tile
-from recli.kernels.cpu.simd import WIDTH
+from recli.kernels.cpu.workers import Workers
 from recli.kernels.spec import Floats, Nums, SweepStats
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 BLOCK = 4096  # rows of a table handled together by BLAS
 CHUNKS = 256  # pieces of a half-sweep: enough that the last ones to finish are short
@@ -36,20 +32,13 @@ UNIT_ROUNDOFF = 2.0**-24
 
 
 @dataclass
-class Matrix:
-    csr: Csr
-    chunks: list[Nums]  # row numbers, longest rows first, about equal work in each
-
-    @cached_property
-    def column_weights(self) -> Floats:
-        """The sum of each column's values, up to its last column in use."""
-        return np.bincount(self.csr.indices, self.csr.values).astype(np.float32)
-
-
-@dataclass
 class Table:
-    rows: Floats  # zero columns up to a multiple of WIDTH
+    rows: Floats  # zero columns up to a multiple of simd.WIDTH
     rank: int
+
+    @property
+    def filled(self) -> Floats:
+        return self.rows[:, : self.rank]
 
 
 @dataclass
@@ -67,32 +56,45 @@ class CpuKernels:
     name = "cpu"
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recli")
+        self._run = Workers(threads)
         self._blas = ThreadpoolController()
 
     def __enter__(self) -> CpuKernels:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pool.shutdown()
+        self._run.shutdown()
 
-    def matrix(self, csr: Csr) -> Matrix:
-        lengths = np.diff(csr.indptr)
+    def matrix(self, matrix: Csr | NDArray[Any]) -> SparseMatrix | DenseMatrix:
+        if isinstance(matrix, np.ndarray):
+            return DenseMatrix(matrix)
+        lengths = np.diff(matrix.indptr)
         order = np.argsort(-lengths, kind="stable").astype(np.int32)
         work = np.cumsum(lengths[order] + 8)  # a row costs about as much as 8 entries by itself
         cuts = np.searchsorted(work, np.linspace(0, work[-1] if len(work) else 0, CHUNKS + 1)[1:-1], side="right")
-        return Matrix(csr, [chunk for chunk in np.split(order, cuts) if len(chunk)])
+        return SparseMatrix(matrix, [chunk for chunk in np.split(order, cuts) if len(chunk)])
 
     def table(self, rows: Floats) -> Table:
-        return Table(_pad(rows), rows.shape[1])
+        return Table(pad(rows), rows.shape[1])
 
     def host(self, table: Table) -> Floats:
-        return table.rows[:, : table.rank].copy()
+        return table.filled.copy()
+
+    def product(self, matrix: SparseMatrix | DenseMatrix, table: Table) -> Table:
+        with self._blas.limit(limits=1):
+            return Table(matrix.times(table.rows, self._run), table.rank)
+
+    def gram(self, left: Sequence[Table], right: Table) -> NDArray[np.float64]:
+        with self._blas.limit(limits=1):
+            return gram([table.filled for table in left], right.filled, self._run)
+
+    def combine(self, tables: Sequence[Table], coefficients: NDArray[np.float64]) -> Table:
+        with self._blas.limit(limits=1):
+            return Table(combine([table.filled for table in tables], coefficients, self._run), coefficients.shape[1])
 
     def half_sweep(
         self,
-        matrix: Matrix,
+        matrix: SparseMatrix,
         solve: Table,
         fixed: Table,
         *,
@@ -150,16 +152,16 @@ class CpuKernels:
     def index_items(self, items: Floats) -> ItemIndex:
         norms = np.sqrt(np.einsum("ir,ir->i", items, items, dtype=np.float64))
         order = np.argsort(-norms, kind="stable").astype(np.int32)
-        return ItemIndex(_pad(items[order]), norms[order], order)
+        return ItemIndex(pad(items[order]), norms[order], order)
 
     def topk(self, index: ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
-        n, rows = len(users), _pad(users)
+        n, rows = len(users), pad(users)
         norms = np.sqrt(np.einsum("ur,ur->u", users, users, dtype=np.float64))
         indptr = excluded.indptr if excluded else np.zeros(n + 1, np.int64)
         indices = excluded.indices if excluded else np.zeros(0, np.int32)
         heaps = np.zeros((n, k), np.uint64)
         items, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-        user_tile = min(USER_TILE, max(16, -(-n // self._threads)))
+        user_tile = min(USER_TILE, max(16, -(-n // self._run.threads)))
         # |tile - score| <= gamma |x| |y|: gamma_rank for the float32 sum in any order, one more for rounding the score,
         # slack for underflow and for the roundings of this bound itself (Higham 2002, "Accuracy and Stability of
         # Numerical Algorithms", section 3.1).
@@ -192,22 +194,13 @@ class CpuKernels:
     ) -> Floats:
         return score_pairs(self._run, users, items, user_nums, item_nums)
 
-    def _gram(self, rows: Floats) -> NDArray[np.float64]:
-        """rows^T rows in blocks of fixed size, added in order in float64."""
-        starts = range(0, len(rows), BLOCK)
-        parts = self._run(lambda s: rows[s : s + BLOCK].T @ rows[s : s + BLOCK], starts)
-        total = np.zeros((rows.shape[1],) * 2)
-        for part in parts:
-            total += part
-        return total
-
     def _to_eigenbasis(self, solve: Table, fixed: Table) -> NDArray[np.float64] | None:
         """Rotates both tables (IN/OUT) so that fixed^T fixed is diagonal; its diagonal, or None where it overflows."""
         rank, width = fixed.rank, fixed.rows.shape[1]
-        gram = self._gram(fixed.rows)[:rank, :rank]
-        if not np.isfinite(gram).all():
+        squares = gram([fixed.filled], fixed.filled, self._run)
+        if not np.isfinite(squares).all():
             return None
-        values, vectors = np.linalg.eigh(gram)
+        values, vectors = np.linalg.eigh(squares)
         basis = np.zeros((width, width), np.float32)  # the zero columns stay where they are, behind the others
         basis[:rank, :rank] = vectors
         self._rotate(solve.rows, basis)
@@ -221,40 +214,6 @@ class CpuKernels:
             rows[start : start + BLOCK] = rows[start : start + BLOCK] @ basis
 
         self._run(block, range(0, len(rows), BLOCK))
-
-    def _run(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Result]:
-        """work(task) for each task on the threads, results in the order of the tasks; on an exception or a signal the
-        rest is dropped.
-        """
-        numbered = enumerate(tasks)
-        lock, stop = threading.Lock(), threading.Event()
-        results: dict[int, Result] = {}
-
-        def worker() -> None:
-            with np.errstate(over="ignore", invalid="ignore"):  # what overflows shows in the results
-                while not stop.is_set():
-                    with lock:
-                        task = next(numbered, None)
-                    if task is None:
-                        return
-                    results[task[0]] = work(task[1])
-
-        futures = [self._pool.submit(worker) for _ in range(self._threads)]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            stop.set()
-            wait(futures)
-        return [results[number] for number in range(len(results))]
-
-
-def _pad(rows: Floats) -> Floats:
-    """A C-order copy with zero columns up to a multiple of WIDTH (at least one vector)."""
-    width = max(WIDTH, -(-rows.shape[1] // WIDTH) * WIDTH)
-    padded = np.zeros((len(rows), width), np.float32)
-    padded[:, : rows.shape[1]] = rows
-    return padded
 
 
 def _worst(keys: NDArray[np.uint64]) -> NDArray[np.float64]:

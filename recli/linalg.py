@@ -1,0 +1,203 @@
+"""The largest singular values and vectors of a matrix, sparse or dense, by block Krylov iteration on a kernel backend.
+
+With B = A^T A (A A^T where A is wide) the space span{X, B X, B^2 X, ...} of a random block X holds the leading singular
+vectors to a precision that improves exponentially with the number of its blocks, whatever the gaps (Musco & Musco 2015,
+"Randomized Block Krylov Methods for Stronger and Faster Approximate Singular Value Decomposition"). Its basis is built
+by block Lanczos (Golub & Underwood 1977, "The block Lanczos method for computing eigenvalues") with full
+reorthogonalisation; blocks are much narrower than the rank, since a space of given size holds the more the higher the
+powers of B in it. Rayleigh-Ritz on the basis costs nothing but its small matrix, and says how far each pair has come.
+Tables are float32 on the device; small matrices are float64 on the host, on one thread, so that their bits are the same
+for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from recli.errors import DivergedError
+from recli.ids import Csr, transpose
+from recli.kernels.spec import Floats, Kernels
+
+BLOCK = 32
+# What a triplet must reach, with r = A^T u - s v (A v - s u = 0 by construction): |r| <= RESIDUAL s1, and |r| <= CLOSE s,
+# since the error of s is about |r|^2 / s. A little less than what is promised.
+RESIDUAL, CLOSE = 8e-4, 5e-3
+NOISE = 2e-7  # of float32 products with B, as a share of its largest eigenvalue
+MOST_PASSES = 3  # of orthogonalisation; two do unless a block is nearly dependent
+DEPENDENT = 1e-7  # eigenvalues of a Gram matrix, as a share of its largest, that are rounding errors
+VANISHED = 1e-5  # singular values below this share of the largest are rounding errors
+
+Small = NDArray[np.float64]
+OnCheck: TypeAlias = Callable[[int, int], None]
+
+
+class Svd(NamedTuple):
+    """U float32[m, r], s float64[r] falling, V float32[n, r]: the largest entry of each column of V is positive.
+
+    residual: the largest |A^T u - s v| / s1, measured.
+    """
+
+    U: Floats
+    s: Small
+    V: Floats
+    residual: float
+
+
+def truncated_svd(
+    matrix: Csr | NDArray[Any],
+    columns: int,
+    rank: int,
+    kernels: Kernels,
+    *,
+    energy: float = np.inf,
+    seed: int = 0,
+    on_check: OnCheck = lambda converged, wanted: None,
+) -> Svd:
+    """The `rank` largest singular triplets of a matrix with that many columns (dense: any real dtype, C- or
+    F-contiguous); fewer where their squares add up to `energy` before, and no zero ones, so r may be 0.
+
+    Singular values down to a hundredth of the largest to a relative 1e-4, vectors orthonormal to 1e-5. on_check: told
+    now and then how many triplets have converged, and of how many. Raises DivergedError where float32 overflows.
+    """
+    rows = len(matrix) if isinstance(matrix, np.ndarray) else len(matrix.indptr) - 1
+    other = matrix.T if isinstance(matrix, np.ndarray) else transpose(matrix, columns)
+    ahead, back = kernels.matrix(matrix), kernels.matrix(other)
+    wide = rows < columns
+    if wide:
+        ahead, back = back, ahead
+    size = min(rows, columns)
+    with threadpool_limits(1, "blas"):
+        space = _Krylov(ahead, back, size, kernels, seed)
+        V = space.grow_until_converged(min(rank, size), energy, on_check)
+        U, s, V, residual = _refine(ahead, back, V, kernels)
+    kept = min(len(s), rank, int(np.searchsorted(np.cumsum(s**2), energy)) + 1)
+    U, V = (V, U) if wide else (U, V)
+    signs = np.where(V[np.abs(V).argmax(axis=0), np.arange(len(s))] < 0, np.float32(-1), np.float32(1))
+    return Svd((U * signs)[:, :kept], s[:kept], (V * signs)[:, :kept], residual)
+
+
+class _Krylov:
+    """An orthonormal basis, block by block, and projected = basis^T B basis."""
+
+    def __init__(self, ahead: Any, back: Any, size: int, kernels: Kernels, seed: int) -> None:
+        self._ahead, self._back, self._size, self._kernels = ahead, back, size, kernels
+        self._rng = np.random.default_rng(seed)
+        self._basis: list[Any] = []
+        self._projected = np.zeros((0, 0))
+        self._next = self._orthonormal(self._random())
+        self._beyond = np.zeros((0, 0))  # the Gram matrix of what B times the last block has outside of the basis
+
+    def grow_until_converged(self, rank: int, energy: float, on_check: OnCheck) -> Any:
+        """The leading Ritz vectors, a table [size, wanted]."""
+        check_at, before = min(self._size, rank + BLOCK), (0, 0.0)
+        while True:
+            while len(self._projected) < check_at:
+                self._grow()
+            width = len(self._projected)
+            values, vectors = np.linalg.eigh(self._projected)
+            values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+            wanted = min(rank, int(np.searchsorted(np.cumsum(values), energy)) + 1)
+            if wanted <= width:
+                s, y = np.sqrt(values[:wanted]), vectors[-len(self._beyond) :, :wanted]
+                residuals = np.sqrt(np.maximum(np.einsum("kr,kr->r", y, self._beyond @ y), 0))  # |B v - s^2 v|
+                limits = np.maximum(np.minimum(RESIDUAL * s[0], CLOSE * s) * s, NOISE * values[0])
+                converged = residuals <= limits
+                on_check(int(np.count_nonzero(converged)), wanted)
+                if converged.all() or width == self._size:
+                    return self._kernels.combine(self._basis, vectors[:, :wanted])
+                now = width, float(np.log(np.max(residuals / limits)))
+                check_at, before = min(self._size, width + _columns_to_go(before, now)), now
+            else:
+                check_at = min(self._size, width + width // 4 + BLOCK)
+
+    def _grow(self) -> None:
+        """B times the last block has parts in that and the one before, and begins the next."""
+        kernels, known = self._kernels, len(self._projected)
+        self._basis.append(self._next)
+        block = kernels.product(self._back, kernels.product(self._ahead, self._next))
+        inside = kernels.gram(self._basis[-2:], block)
+        if not np.isfinite(inside).all():
+            raise DivergedError("squares of singular values overflow float32: divide the values by a constant")
+        width = known + inside.shape[1]
+        grown = np.zeros((width, width))
+        grown[:known, :known] = self._projected
+        grown[-len(inside) :, known:] = inside
+        grown[known:, -len(inside) :] = inside.T
+        grown[known:, known:] = (inside[-(width - known) :] + inside[-(width - known) :].T) / 2
+        self._projected = grown
+        block = kernels.combine([*self._basis[-2:], block], _subtracting(inside))
+        self._beyond = kernels.gram([block], block)
+        self._next = self._orthonormal(block)
+
+    def _random(self) -> Any:
+        width = min(BLOCK, self._size - len(self._projected))
+        return self._kernels.table(self._rng.standard_normal((self._size, width), np.float32))
+
+    def _orthonormal(self, block: Any) -> Any:
+        """The block made orthonormal in itself and to the basis, no wider than there is room for.
+
+        By eigenvalues of Gram matrices with unit diagonal (SVQB: Stathopoulos & Wu 2002, "A Block Orthogonalization
+        Procedure with Constant Synchronization Requirements"). Directions that rounding errors have made up do no harm:
+        once orthonormal they widen the space.
+        """
+        kernels, room = self._kernels, self._size - len(self._projected)
+        for attempt in range(MOST_PASSES):
+            if attempt and self._basis:
+                block = kernels.combine([*self._basis, block], _subtracting(kernels.gram(self._basis, block)))
+            squares = kernels.gram([block], block)
+            if not squares.any():
+                block = self._random()
+                continue
+            block = kernels.combine([block], _whitening(squares)[:, :room])
+            if attempt and float(np.linalg.eigvalsh(squares)[0]) > 0.5:
+                break
+        return block
+
+
+def _subtracting(inside: Small) -> Small:
+    """Coefficients of a basis, of which a block has `inside`, and of the block, that leave the rest of it."""
+    return np.vstack([-inside, np.eye(inside.shape[1])])
+
+
+def _whitening(squares: Small) -> Small:
+    """W with W^T squares W = I, leading directions first, zero columns left out; what is dependent but for rounding
+    errors comes out short.
+    """
+    there = np.flatnonzero(np.diag(squares) > 0)
+    scale = 1 / np.sqrt(np.diag(squares)[there])
+    values, vectors = np.linalg.eigh(squares[np.ix_(there, there)] * np.outer(scale, scale))
+    whitening = np.zeros((len(squares), len(there)))
+    whitening[there] = scale[:, None] * vectors / np.sqrt(np.maximum(values, DEPENDENT * values[-1]))
+    return whitening[:, ::-1]
+
+
+def _columns_to_go(before: tuple[int, float], now: tuple[int, float]) -> int:
+    """How much wider the basis should be at the next check: most of the way to convergence as the last two checks, of
+    (width, log of the excess), foretell it.
+    """
+    (width, excess), (width_now, excess_now) = before, now
+    furthest = max(BLOCK, width_now // 4)
+    if not width or excess_now >= excess:
+        return furthest
+    foretold = excess_now * (width_now - width) / (excess - excess_now)
+    return int(np.clip(0.7 * foretold, BLOCK, furthest))
+
+
+def _refine(ahead: Any, back: Any, V: Any, kernels: Kernels) -> tuple[Floats, Small, Floats, float]:
+    """Rayleigh-Ritz with A itself, which is more precise than with B; U, s, V, and the residual as measured."""
+    W = kernels.product(ahead, V)
+    values, vectors = np.linalg.eigh(kernels.gram([W], W))
+    s, vectors = np.sqrt(np.maximum(values[::-1], 0)), vectors[:, ::-1]
+    kept = int(np.count_nonzero(s > VANISHED * s[0]))
+    if not kept:
+        return kernels.host(W)[:, :0], s[:0], kernels.host(V)[:, :0], 0.0
+    s, vectors = s[:kept], vectors[:, :kept]
+    U, V = kernels.combine([W], vectors / s), kernels.combine([V], vectors)
+    off = kernels.combine([kernels.product(back, U), V], np.vstack([np.eye(kept), np.diag(-s)]))
+    residual = float(np.sqrt(np.diag(kernels.gram([off], off)).max()) / s[0])
+    return kernels.host(U), s, kernels.host(V), residual
