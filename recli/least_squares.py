@@ -60,7 +60,7 @@ class Problems(NamedTuple):
 
 
 class ExactSolver:
-    """Users' problems one by one in float64, in the eigenbasis of Y^T Y, where what all users share of A is diagonal."""
+    """Users' problems one by one, in float64 and in the eigenbasis of Y^T Y, where what they share of A is diagonal."""
 
     def __init__(self, items: Floats, alpha0: float) -> None:
         """items: float32[I, d], Y."""
@@ -97,6 +97,6 @@ class ExactSolver:
 def _solve(A: Doubles, B: Doubles) -> Doubles:
     """A^-1 B; of many solutions, where A is singular in float64 (next to no regularisation), the smallest."""
     try:
-        return np.linalg.solve(A, B)
+        return np.asarray(np.linalg.solve(A, B), np.float64)
     except np.linalg.LinAlgError:
-        return np.linalg.lstsq(A, B, rcond=None)[0]
+        return np.asarray(np.linalg.lstsq(A, B, rcond=None)[0], np.float64)

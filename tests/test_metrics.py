@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recli.ids import Csr
-from recli.metrics import RankingQuality, Truth
+from recli.metrics import RankingQuality, RatingErrors, Truth
 
 MODEL_USERS = 50
 
@@ -147,3 +147,14 @@ def test_rows_picks_users_and_gives_strangers_nothing(
     for found, right in zip((*picked.items, picked.sizes), (*expected.items, expected.sizes), strict=True):
         np.testing.assert_array_equal(found, right)
         assert found.dtype == right.dtype
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.floats(-9, 9, width=32)), min_size=1), st.integers(0, 99))
+def test_rating_errors_are_those_of_all_blocks_together(pairs: list[tuple[float, float]], cut: int) -> None:
+    predicted, ratings = np.array(pairs, np.float32).T
+    errors = RatingErrors()
+    for part in (slice(cut), slice(cut, None)):
+        errors.add(predicted[part], ratings[part])
+    exact = predicted.astype(float) - ratings
+    assert errors.pairs == len(pairs)
+    assert errors.result() == pytest.approx({"rmse": np.sqrt((exact**2).mean()), "mae": np.abs(exact).mean()})

@@ -19,6 +19,8 @@ EXAMPLES = """Examples:
   recli score ratings.factors.npz --users todays_users.csv -o recs.csv
   recli score ratings.factors.npz --truth test.parquet -k 20
   recli factorize ratings.csv -o - | recli score - -o - --output-format ndjson
+  recli score ratings.factors.npz -o recs.csv --expect "churn < 0.6"
+  recli score ratings.factors.npz --parts 8 -o recs/
 """
 app = o.app()
 
@@ -94,8 +96,10 @@ def score(
         list[str] | None,
         typer.Option(
             "--expect",
+            metavar="<gate>",
             help='Publish only if this holds, as "users >= 0.9 * previous", "coverage > 0.2" or "churn < 0.6"; else '
-            "exit with 3. Can be given again.",
+            "exit with 3. Of rows, users, items, coverage, popular, short, churn, and metrics such as recall@10 with "
+            "--truth. Can be given again.",
         ),
     ] = None,
     previous: Annotated[

@@ -57,7 +57,7 @@ class Gates:
 
         new = io.Published(written, self._schema) if written else None
         measured, before = self._measure(new), {**self._measure(self._old), **self._old_metrics()}
-        if new and self._old:
+        if new and self._old and any(gate.name == "churn" for gate in self._gates):
             measured["churn"] = new.churn(self._old)
         failed = failures(self._gates, {**measured, **metrics}, before)
         self.result = {"measured": measured, "previous": before, "failed_gates": failed}

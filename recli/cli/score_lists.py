@@ -75,11 +75,11 @@ class Listing:
         found = stack.enter_context(io.source([job.flags["factors"]]))
         self._file, self.model = found.name, io.read_artifact(found, Factors)
         self.request = read_request(job, self.model, stack)
-        if job.shard and not job.folder:
-            self.request = self.request.part(*job.shard.bounds(len(self.request.audience)))
         self.backend = stack.enter_context(kernels.load(device, job.workers))
         with o.about(job.flags["history"]):
             self.request = self.request.folded(fold_in(self.request.audience, self.model, self.backend))
+        if job.shard and not job.folder:  # after folding: the last bit of a row may depend on the others of its batch
+            self.request = self.request.part(*job.shard.bounds(len(self.request.audience)))
         _say_what_was_read(job, self.model, self.request)
         console.note_device(job.flags["device"], device, why, job.workers)
         self.block = block_users(self.model, self.request.audience, self.request.catalogue, config, job.limit)
@@ -130,8 +130,9 @@ class Listing:
         """The result, once there is one: for --stats, --json, or to be read."""
         job, k = self._job, self._job.config.k
         if self.short:
+            least = "" if job.config.min_score is None else " that scores at least --min-score"
             job.console.note(
-                f"{self.short:,} lists are shorter than {k}: nothing else is left to recommend",
+                f"{self.short:,} lists are shorter than {k}: nothing else is left to recommend{least}",
                 fields={"short_lists": self.short},
             )
         judged = {"judged_users": self.held_out.users} if self.held_out else {}

@@ -87,7 +87,8 @@ def _read_history(job: Job, model: Factors, stack: ExitStack) -> History:
         fields={"history_users": report.users, "history_pairs": report.pairs},
     )
     ignored = report.pairs - len(matrix.indices)
-    _say(job, "unknown_history_items", history.unknown_items, f"items of --history are not in the model: their {ignored:,} pairs are ignored")
+    text = f"items of --history are not in the model: their {ignored:,} pairs are ignored"
+    _say(job, "unknown_history_items", history.unknown_items, text)
     return history._replace(matrix=matrix)
 
 

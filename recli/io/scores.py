@@ -68,8 +68,7 @@ class ScoreTable:
         if explained:
             kinds = (self._items.dtype, pl.Float32())
             self.schema |= {
-                name: pl.String if self._joined else pl.List(kind)
-                for name, kind in zip(BECAUSE, kinds, strict=True)
+                name: pl.String if self._joined else pl.List(kind) for name, kind in zip(BECAUSE, kinds, strict=True)
             }
 
     def frame(self, block: Scores) -> pl.DataFrame:

@@ -16,10 +16,10 @@ from recli.kernels.spec import Floats
 class Audience:
     """n users, in the order of their lists.
 
-    nums: int64[n], their numbers in the model, -1 where it does not know them. history: [n, items], what each has beside
-    the model's seen list, or None. folded: rows from histories, float32[f, width], as Factors.user_rows gives them, and
-    folded_at: int64[n], which of those takes the place of the model's row, -1 for none; or None: there are none.
-    denied: [n, items], what each must not get, or None. A user may occur again.
+    nums: int64[n], their numbers in the model, -1 where it does not know them. history: [n, items], what each has
+    beside the model's seen list, or None. folded: rows from histories, float32[f, width], as Factors.user_rows gives
+    them, and folded_at: int64[n], which of those takes the place of the model's row, -1 for none; or None: there are
+    none. denied: [n, items], what each must not get, or None. A user may occur again.
     """
 
     nums: NDArray[np.int64]

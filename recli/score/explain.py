@@ -86,7 +86,7 @@ class Explainer:
         because = np.full((*items.shape, count), -1, np.int32)
         parts = np.zeros(because.shape, np.float32)
         problems = self._problem.problems(histories)
-        for user in np.flatnonzero(np.diff(histories.indptr)):
+        for user in np.flatnonzero(np.diff(histories.indptr)).tolist():
             listed = np.flatnonzero(items[user] >= 0)
             past, contributions = self._contributions(problems, user, items[user, listed])
             order = np.argsort(-contributions, axis=1, kind="stable")[:, :count]

@@ -46,6 +46,7 @@ def folded_rows(factors: Factors, history: Csr, kernels: Kernels) -> Floats:
     return _laid_out(factors, P, b_u)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows shows in the rows
 def _minimisers(problem: RowProblem, problems: Problems, kernels: Kernels) -> Floats:
     users = kernels.table(np.zeros((len(problems.regularization), problem.items.shape[1]), np.float32))
     items, matrix = kernels.table(problem.items), kernels.matrix(problems.matrix)
@@ -64,9 +65,10 @@ def _minimisers(problem: RowProblem, problems: Problems, kernels: Kernels) -> Fl
         swept.append(kernels.host(users) @ _back(kernels.host(items), problem.items))
     first, rows = swept
     settled = np.abs(rows - first).max(axis=1, initial=0) <= SETTLED * np.abs(rows).max(axis=1, initial=0)
-    if not (settled.all() and np.isfinite(data)):
+    slow = np.flatnonzero(~settled | ~np.isfinite(data)).tolist()
+    if slow:
         solver = ExactSolver(problem.items, problem.alpha0)
-        for user in np.flatnonzero(~settled):
+        for user in slow:
             rows[user] = solver.row(problems, user)
     return rows
 
@@ -74,7 +76,7 @@ def _minimisers(problem: RowProblem, problems: Problems, kernels: Kernels) -> Fl
 def _back(rotated: Floats, rows: Floats) -> Floats:
     """The orthonormal matrix that undoes the rotation that a half-sweep may leave (orthogonal Procrustes)."""
     left, _, right = np.linalg.svd(rotated.T.astype(np.float64) @ rows)
-    return (left @ right).astype(np.float32)
+    return np.asarray(left @ right, np.float32)
 
 
 def _laid_out(factors: Factors, P: Floats, b_u: Floats) -> Floats:

@@ -1,5 +1,5 @@
-"""A user's row from what the user has, as the model's solver defines it: which problem of least_squares.py its minimiser
-solves. Fold-in solves it for new users; explanations take its solution apart.
+"""A user's row from what the user has, as the model's solver defines it: which problem of least_squares.py it solves.
+Fold-in solves it for new users; explanations take its solution apart.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ from recli.kernels.spec import Floats
 from recli.least_squares import Problems, confidence, regularization
 
 
+class Settings(NamedTuple):
+    """Those that a user's row depends on; 0 where the solver has no such thing."""
+
+    solver: str
+    loss: str
+    alpha: float | None
+    alpha0: float
+    reg: float
+    nu: float
+
+
 class RowProblem:
     """items: float32[I, d], the rows y that a user's row x is learned from; a score is x . y and b, b_v and, where x
     does not end in it, b_u. alpha0: as in least_squares.py.
@@ -25,10 +37,9 @@ class RowProblem:
 
     def __init__(self, factors: Factors) -> None:
         """Raises DataError where the model's header does not say how its rows came about."""
-        self.settings = _settings(factors)
-        self.biased = self.settings.solver == "als"
-        self.alpha0 = (self.settings.alpha0 or 0.0) if self.settings.solver == "ials" else 0.0
-        self._factors = factors
+        self._factors, self._settings = factors, _settings(factors)
+        self.alpha0 = self._settings.alpha0
+        self.biased = self._settings.solver == "als"
 
     @cached_property
     def items(self) -> Floats:
@@ -39,10 +50,10 @@ class RowProblem:
     @property
     def learns_from(self) -> str:
         """What the solver takes a user's row from: weights, ratings, or only which pairs there are."""
-        reading = self._factors.provenance.config.get("reading")
-        if self.settings.solver != "pop" and isinstance(reading, dict) and reading.get("weight") is not None:
+        solver, reading = self._settings.solver, self._factors.provenance.config.get("reading")
+        if solver != "pop" and isinstance(reading, dict) and reading.get("weight") is not None:
             return "weights"
-        counts_all = self.settings.solver == "pop" or (self.settings.solver == "ials" and self.settings.alpha is None)
+        counts_all = solver == "pop" or (solver == "ials" and self._settings.alpha is None)
         ones = self._factors.seen is not None and self._factors.seen_values is None
         return "pairs" if counts_all or ones else "ratings"
 
@@ -51,53 +62,50 @@ class RowProblem:
 
         weighted: its values are weights, else ratings. Raises DataError for negative weights.
         """
-        if self.settings.solver != "ials":
+        if self._settings.solver != "ials":
             return history
-        return history._replace(values=confidence(history.values, weighted, self.settings.alpha))
+        return history._replace(values=confidence(history.values, weighted, self._settings.alpha))
 
     def problems(self, history: Csr) -> Problems:
         """Of n users. history: CSR [n, I] as `learned` gives it, or without values: all are 1."""
         if len(history.values) != len(history.indices):
             history = history._replace(values=np.ones(len(history.indices), np.float32))
-        return POSED[self.settings.solver](self._factors, self.settings, history)
+        return POSED[self._settings.solver](self._factors, self._settings, history)
 
     def levels(self, history: Csr) -> Floats:
         """b_u where it is no part of x: float32[n]."""
         return np.zeros(len(history.indptr) - 1, np.float32)
 
 
-def _ials(factors: Factors, settings: FactorizeConfig, history: Csr) -> Problems:
-    alpha0, reg, nu = settings.alpha0, settings.reg, settings.nu
-    assert alpha0 is not None and reg is not None and nu is not None
-    shift = np.float32(alpha0 if settings.loss == "hu" else 0)
-    penalties = regularization(history.indptr, reg, nu, alpha0, len(factors.item_ids))
+def _ials(factors: Factors, settings: Settings, history: Csr) -> Problems:
+    shift = np.float32(settings.alpha0 if settings.loss == "hu" else 0)
+    penalties = regularization(history.indptr, settings.reg, settings.nu, settings.alpha0, len(factors.item_ids))
     return Problems(history, history.values + shift, penalties)
 
 
-def _als(factors: Factors, settings: FactorizeConfig, history: Csr) -> Problems:
-    assert settings.reg is not None and settings.nu is not None
+def _als(factors: Factors, settings: Settings, history: Csr) -> Problems:
     targets = history.values - factors.b - factors.b_v[history.indices]
     penalties = regularization(history.indptr, settings.reg, settings.nu, 0, len(factors.item_ids))
     return Problems(history._replace(values=np.ones_like(targets)), targets, penalties)
 
 
-def _pop(factors: Factors, settings: FactorizeConfig, history: Csr) -> Problems:
-    """There is nothing to learn: rows have no columns."""
-    return _projection(history._replace(values=np.zeros_like(history.values)))
+def _pop(factors: Factors, settings: Settings, history: Csr) -> Problems:
+    """Rows have no columns."""
+    return _projection(history)
 
 
 def _projection(history: Csr) -> Problems:
-    """x = sum_j t_j y_j, the history's values being t."""
+    """x = sum_j t_j y_j, t the history's values."""
     nothing = history._replace(values=np.zeros_like(history.values))
     return Problems(nothing, history.values, np.ones(len(history.indptr) - 1, np.float32))
 
 
-POSED: dict[str, Callable[[Factors, FactorizeConfig, Csr], Problems]] = {"ials": _ials, "als": _als, "pop": _pop}
+POSED: dict[str, Callable[[Factors, Settings, Csr], Problems]] = {"ials": _ials, "als": _als, "pop": _pop}
 NEEDED = {"ials": ("alpha0", "reg", "nu"), "als": ("reg", "nu")}
 
 
-def _settings(factors: Factors) -> FactorizeConfig:
-    """The settings that a model was fitted with, checked: a file may say anything."""
+def _settings(factors: Factors) -> Settings:
+    """What the header says, checked: a file may say anything."""
     header = factors.provenance.config
     solver = header.get("solver")
     if solver == "imported":
@@ -106,12 +114,13 @@ def _settings(factors: Factors) -> FactorizeConfig:
         raise DataError(f"header: solver: expected one of {', '.join(POSED)}, found {solver!r:.40}")
     names = {field.name for field in dataclasses.fields(FactorizeConfig)}
     try:
-        settings = FactorizeConfig(**{name: value for name, value in header.items() if name in names})
+        config = FactorizeConfig(**{name: value for name, value in header.items() if name in names})
     except (TypeError, UsageError) as error:
         raise DataError(f"header: {error}") from error
-    missing = [name for name in NEEDED.get(solver, ()) if getattr(settings, name) is None]
-    if missing:
-        raise DataError(f"header: the {solver} model's {missing[0]} is missing")
-    if settings.reg is not None and not np.float32(settings.reg):
-        raise DataError(f"header: the {solver} model's reg is 0 in float32")
-    return settings
+    numbers = dict.fromkeys(("alpha0", "reg", "nu"), 0.0)
+    for name in NEEDED.get(solver, ()):
+        value = getattr(config, name)
+        if value is None or (name == "reg" and not np.float32(value)):
+            raise DataError(f"header: {name}: expected that of the {solver} model, found {value!r}")
+        numbers[name] = float(value)
+    return Settings(solver, config.loss, config.alpha, **numbers)

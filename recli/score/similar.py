@@ -78,8 +78,9 @@ def _blocks(
     kernels: Kernels,
     size: int,
 ) -> Iterator[Neighbours]:
-    everyone = np.arange(len(table)) if candidates is None else candidates
-    ranking = Ranking(kernels, unit_rows(table, everyone), candidates, len(table))
+    count = table.shape[0]
+    everyone = np.arange(count) if candidates is None else candidates
+    ranking = Ranking(kernels, unit_rows(table, everyone), candidates, count)
     for start in range(0, len(asked), size):
         nums = asked[start : start + size]
         itself = Csr(np.arange(len(nums) + 1), nums.astype(np.int32), np.zeros(0, np.float32))

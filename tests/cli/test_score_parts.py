@@ -89,6 +89,18 @@ def test_shards_cut_the_users_asked_for_and_measure_their_own(model: Path, recli
     assert {"shard": "3/3", "judged_users": 1}.items() <= json.loads(shown.out).items()
 
 
+def test_shards_of_users_with_a_history_are_the_same_bytes_too(model: Path, recli: Recli) -> None:
+    rows = [f"new{user},i{(user * step) % 5}" for user in range(40) for step in (1, 2)]
+    Path("history.csv").write_text("\n".join(["user,item", *rows, ""]))
+    command = ("score", model, "-k", 2, "--history", "history.csv", "--explain", 1, "-q", "-o")
+    assert recli(*command, "whole.csv").code == 0
+    for shard in shards(7):
+        assert recli(*command, f"{shard.number}.csv", "--shard", shard).code == 0
+    parts = [path.read_bytes().split(b"\n", 1)[1] for path in sorted(Path().glob("[0-9].csv"))]
+    assert b"".join(parts) == Path("whole.csv").read_bytes().split(b"\n", 1)[1]
+    assert b"history" in parts[0]
+
+
 def test_a_shard_is_named_after_the_model_and_itself(model: Path, recli: Recli) -> None:
     assert (
         "wrote model.recs.part-00002-of-00003.parquet: 3 lists" in recli("score", model, "-k", 1, "--shard", "2/3").err

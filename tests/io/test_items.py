@@ -158,7 +158,7 @@ def test_text_formats_keep_ids_and_infer_the_rest() -> None:
         ("item,x\n99,1\n99,1\n", "x > 1", (), DataError, r"column item: expected a row an item, found 1 more .*\(99\)"),
         ("item,x\n10,1\n,1\n", "x > 1", (), DataError, "column item: 1 ids are missing"),
         ("item,x\na,1\n", "x > 1", (), DataError, "column item: expected whole numbers like the model's ids"),
-        ("item,x\n", "x > 1", (), DataError, "no items"),
+        ("item,x\n", None, ("x",), DataError, "no items"),
         ("who,x\n1,1\n", "x > 1", (), DataError, "no column looks like the item"),
     ],
 )
