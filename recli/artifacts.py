@@ -6,7 +6,7 @@ array that is missing or wrong is a DataError that names the field, what was exp
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -80,7 +80,7 @@ class Factors:
     P: float32[U, r]; Q: float32[I, r], r >= 0; b_u: float32[U]; b_v: float32[I]; b: float32 scalar array. item_counts:
     int64[I], the popularity of each item. seen_indptr int64[U + 1], seen_indices int32: item numbers that each user
     has, or both None. seen_values: float32[nnz], what the solver took them for (confidence weights, ratings), or None:
-    all ones.
+    all ones. checked: False takes what the arrays hold on trust (of a model that was read whole before).
     """
 
     kind: ClassVar[str] = "factors"
@@ -98,27 +98,28 @@ class Factors:
     seen_indices: NDArray[np.int32] | None = None
     seen_values: NDArray[np.float32] | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    checked: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
-        _ids("user_ids", self.user_ids)
-        _ids("item_ids", self.item_ids)
+    def __post_init__(self, checked: bool) -> None:
+        _ids("user_ids", self.user_ids, checked)
+        _ids("item_ids", self.item_ids, checked)
         users, items = len(self.user_ids), len(self.item_ids)
         rank = self.P.shape[1] if self.P.ndim == 2 else -1
-        _array("P", self.P, np.float32, (users, rank), finite=True)
-        _array("Q", self.Q, np.float32, (items, rank), finite=True)
-        _array("b_u", self.b_u, np.float32, (users,), finite=True)
-        _array("b_v", self.b_v, np.float32, (items,), finite=True)
-        _array("b", self.b, np.float32, (), finite=True)
+        _array("P", self.P, np.float32, (users, rank), finite=checked)
+        _array("Q", self.Q, np.float32, (items, rank), finite=checked)
+        _array("b_u", self.b_u, np.float32, (users,), finite=checked)
+        _array("b_v", self.b_v, np.float32, (items,), finite=checked)
+        _array("b", self.b, np.float32, (), finite=checked)
         _array("item_counts", self.item_counts, np.int64, (items,))
-        if items and int(self.item_counts.min()) < 0:
+        if checked and items and int(self.item_counts.min()) < 0:
             raise DataError("array item_counts: expected counts, found a negative number")
         if (self.seen_indptr is None) != (self.seen_indices is None):
             raise DataError("arrays seen_indptr and seen_indices: expected both or neither")
         if self.seen_indptr is not None and self.seen_indices is not None:
-            _csr("seen_", self.seen_indptr, self.seen_indices, users, items)
+            _csr("seen_", self.seen_indptr, self.seen_indices, users, items, checked)
         if self.seen_values is not None:
             pairs = 0 if self.seen_indices is None else len(self.seen_indices)
-            _array("seen_values", self.seen_values, np.float32, (pairs,), finite=True)
+            _array("seen_values", self.seen_values, np.float32, (pairs,), finite=checked)
 
     def user_rows(self, nums: NDArray[Any] | slice) -> NDArray[np.float32]:
         """Rows whose dot products with `item_rows` are the predictions, biases included: float32[n, r + 2 at most]."""
@@ -155,7 +156,7 @@ class Factors:
         return {**named, **_id_arrays("user_ids", self.user_ids), **_id_arrays("item_ids", self.item_ids)}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Factors:
+    def from_arrays(cls, arrays: Arrays, provenance: Provenance, *, checked: bool = True) -> Factors:
         take = _Taker(arrays)
         return cls(
             **{name: take[name] for name in ("P", "Q", "b_u", "b_v", "b", "item_counts")},
@@ -165,6 +166,7 @@ class Factors:
             seen_indices=arrays.get("seen_indices"),
             seen_values=arrays.get("seen_values"),
             provenance=provenance,
+            checked=checked,
         )
 
 
@@ -223,9 +225,13 @@ def _array(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...], *
         raise DataError(f"array {name}: expected finite numbers, found NaN or infinity")
 
 
-def _csr(prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int) -> None:
+def _csr(
+    prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int, checked: bool = True
+) -> None:
     _array(f"{prefix}indptr", indptr, np.int64, (rows + 1,))
     _array(f"{prefix}indices", indices, np.int32, (indices.size,))
+    if not checked:
+        return
     _rises(f"{prefix}indptr", indptr, len(indices))
     if len(indices) and not (indices.min() >= 0 and indices.max() < columns):
         raise DataError(
@@ -237,7 +243,7 @@ def _csr(prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, co
         raise DataError(f"array {prefix}indices: expected to rise within each row, found otherwise")
 
 
-def _ids(name: str, ids: Ids) -> None:
+def _ids(name: str, ids: Ids, checked: bool = True) -> None:
     """Types and layout; that ids are unique is checked where they are looked up or written (io/id_columns.py)."""
     if ids.offsets is None:
         if ids.values.ndim != 1 or ids.values.dtype.kind not in "iu" or not ids.values.dtype.isnative:
@@ -245,7 +251,8 @@ def _ids(name: str, ids: Ids) -> None:
         return
     _array(f"{name}_utf8", ids.values, np.uint8, (ids.values.size,))
     _array(f"{name}_offsets", ids.offsets, np.int64, (ids.offsets.size,))
-    _rises(f"{name}_offsets", ids.offsets, len(ids.values))
+    if checked:
+        _rises(f"{name}_offsets", ids.offsets, len(ids.values))
 
 
 def _rises(name: str, bounds: NDArray[Any], end: int) -> None:

@@ -28,6 +28,14 @@ class Ids:
     def __len__(self) -> int:
         return len(self.values) if self.offsets is None else len(self.offsets) - 1
 
+    def take(self, nums: NDArray[Any]) -> Ids:
+        """The ids of these numbers as ids of their own."""
+        if self.offsets is None:
+            return Ids(self.values[nums])
+        starts, lengths = self.offsets[nums], self.offsets[nums + 1] - self.offsets[nums]
+        offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
+        return Ids(self.values[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)], offsets)
+
 
 class Csr(NamedTuple):
     """A sparse matrix by rows, users x items unless said otherwise. Columns ascend within a row, without repeats.

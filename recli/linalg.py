@@ -24,10 +24,11 @@ from recli.ids import Csr, transpose
 from recli.kernels.spec import Floats, Kernels
 
 BLOCK = 32
-# What a triplet must reach, with r = A^T u - s v (A v - s u = 0 by construction): |r| <= RESIDUAL s1, and |r| <= CLOSE s,
-# since the error of s is about |r|^2 / s. A little less than what is promised.
-RESIDUAL, CLOSE = 8e-4, 5e-3
-NOISE = 2e-7  # of float32 products with B, as a share of its largest eigenvalue
+# What a triplet must reach: with r = A^T u - s v (A v - s u = 0 by construction), |r| <= RESIDUAL s1, a little less than
+# is promised, and |r| <= CLOSE s, since the relative error of s is about (|r| / s)^2.
+PROMISED, RESIDUAL, CLOSE = 1e-3, 8e-4, 5e-3
+NOISE = 2e-7  # of r, as a share of s1: what float32 leaves of it
+WIDEST = 16  # bases in units of the rank, and 1024 more; noise, the hardest of matrices, takes 12 of rank 64
 MOST_PASSES = 3  # of orthogonalisation; two do unless a block is nearly dependent
 DEPENDENT = 1e-7  # eigenvalues of a Gram matrix, as a share of its largest, that are rounding errors
 VANISHED = 1e-5  # singular values below this share of the largest are rounding errors
@@ -75,6 +76,10 @@ def truncated_svd(
         space = _Krylov(ahead, back, size, kernels, seed)
         V = space.grow_until_converged(min(rank, size), energy, on_check)
         U, s, V, residual = _refine(ahead, back, V, kernels)
+    if not residual <= PROMISED:
+        raise DivergedError(
+            f"singular vectors did not converge: |A^T u - s v| / s1 is {residual:.1e}: use a smaller --rank"
+        )
     kept = min(len(s), rank, int(np.searchsorted(np.cumsum(s**2), energy)) + 1)
     U, V = (V, U) if wide else (U, V)
     signs = np.where(V[np.abs(V).argmax(axis=0), np.arange(len(s))] < 0, np.float32(-1), np.float32(1))
@@ -89,14 +94,15 @@ class _Krylov:
         self._rng = np.random.default_rng(seed)
         self._basis: list[Any] = []
         self._projected = np.zeros((0, 0))
+        self._unit = 0.0  # B counts in units of about its largest eigenvalue, whose square may overflow float32
         self._next = self._orthonormal(self._random())
         self._beyond = np.zeros((0, 0))  # the Gram matrix of what B times the last block has outside of the basis
 
     def grow_until_converged(self, rank: int, energy: float, on_check: OnCheck) -> Any:
         """The leading Ritz vectors, a table [size, wanted]."""
-        check_at, before = min(self._size, rank + BLOCK), (0, 0.0)
+        check_at, before = rank + BLOCK, (0, 0.0)
         while True:
-            while len(self._projected) < check_at:
+            while len(self._projected) < min(check_at, self._size):
                 self._grow()
             width = len(self._projected)
             values, vectors = np.linalg.eigh(self._projected)
@@ -104,16 +110,17 @@ class _Krylov:
             wanted = min(rank, int(np.searchsorted(np.cumsum(values), energy)) + 1)
             if wanted <= width:
                 s, y = np.sqrt(values[:wanted]), vectors[-len(self._beyond) :, :wanted]
+                s = np.maximum(s, VANISHED * s[0])
                 residuals = np.sqrt(np.maximum(np.einsum("kr,kr->r", y, self._beyond @ y), 0))  # |B v - s^2 v|
-                limits = np.maximum(np.minimum(RESIDUAL * s[0], CLOSE * s) * s, NOISE * values[0])
+                limits = np.minimum(RESIDUAL * s[0], np.maximum(CLOSE * s, NOISE * s[0])) * s
                 converged = residuals <= limits
                 on_check(int(np.count_nonzero(converged)), wanted)
-                if converged.all() or width == self._size:
+                if converged.all() or width >= min(self._size, WIDEST * wanted + 1024):
                     return self._kernels.combine(self._basis, vectors[:, :wanted])
                 now = width, float(np.log(np.max(residuals / limits)))
-                check_at, before = min(self._size, width + _columns_to_go(before, now)), now
+                check_at, before = width + _columns_to_go(before, now), now
             else:
-                check_at = min(self._size, width + width // 4 + BLOCK)
+                check_at = width + width // 4 + BLOCK
 
     def _grow(self) -> None:
         """B times the last block has parts in that and the one before, and begins the next."""
@@ -123,6 +130,8 @@ class _Krylov:
         inside = kernels.gram(self._basis[-2:], block)
         if not np.isfinite(inside).all():
             raise DivergedError("squares of singular values overflow float32: divide the values by a constant")
+        self._unit = self._unit or 2.0 ** np.ceil(np.log2(np.abs(inside).max() or 1))
+        inside /= self._unit
         width = known + inside.shape[1]
         grown = np.zeros((width, width))
         grown[:known, :known] = self._projected
@@ -130,7 +139,7 @@ class _Krylov:
         grown[known:, -len(inside) :] = inside.T
         grown[known:, known:] = (inside[-(width - known) :] + inside[-(width - known) :].T) / 2
         self._projected = grown
-        block = kernels.combine([*self._basis[-2:], block], _subtracting(inside))
+        block = kernels.combine([*self._basis[-2:], block], _subtracting(inside, 1 / self._unit))
         self._beyond = kernels.gram([block], block)
         self._next = self._orthonormal(block)
 
@@ -159,9 +168,9 @@ class _Krylov:
         return block
 
 
-def _subtracting(inside: Small) -> Small:
-    """Coefficients of a basis, of which a block has `inside`, and of the block, that leave the rest of it."""
-    return np.vstack([-inside, np.eye(inside.shape[1])])
+def _subtracting(inside: Small, scale: float = 1.0) -> Small:
+    """Coefficients of a basis and of a block that leave the rest of scale * block, which has `inside` in the basis."""
+    return np.vstack([-inside, scale * np.eye(inside.shape[1])])
 
 
 def _whitening(squares: Small) -> Small:

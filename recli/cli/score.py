@@ -18,6 +18,8 @@ EXAMPLES = """Examples:
   recli score ratings.factors.npz -k 10 -o recs.parquet
   recli score ratings.factors.npz --users todays_users.csv -o recs.csv
   recli score ratings.factors.npz --truth test.parquet -k 20
+  recli score ratings.factors.npz --pairs test.parquet --truth test.parquet
+  recli score ratings.factors.npz --similar all -k 5 -o similar.csv
   recli factorize ratings.csv -o - | recli score - -o - --output-format ndjson
   recli score ratings.factors.npz -o recs.csv --expect "churn < 0.6"
   recli score ratings.factors.npz --parts 8 -o recs/
@@ -71,7 +73,7 @@ def score(
     ] = None,
     where: Annotated[
         str | None,
-        o.option("--where", help='Recommend items that meet an SQL condition on --items: "in_stock and price < 50".'),
+        typer.Option("--where", help='Recommend items that meet an SQL condition on --items: "in_stock and price < 50".'),
     ] = None,
     max_per: Annotated[
         str | None,

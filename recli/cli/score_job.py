@@ -33,9 +33,9 @@ INPUTS = (
 )
 MODES = {"pairs": ".pairs.parquet", "similar": ".similar.parquet", "similar_users": ".similar-users.parquet"}
 # What each mode takes beside the COMMON flags; lists, without a mode's flag, take everything.
-COMMON = frozenset(
-    "factors output columns no_header output_format device threads memory_limit no_clobber dry_run json_ stats "
-    "log_format quiet verbose debug".split()
+COMMON = (
+    *("factors", "output", "columns", "no_header", "output_format", "device", "threads", "memory_limit", "no_clobber"),
+    *("dry_run", "json_", "stats", "log_format", "quiet", "verbose", "debug"),
 )
 TAKES = {
     "pairs": ("pairs", "truth", "truth_where"),
@@ -164,7 +164,7 @@ def _taken(ctx: Any, mode: str) -> dict[str, Any]:
     if mode not in TAKES:
         return dict(ctx.params)
     defaults = {parameter.name: parameter.default for parameter in ctx.command.params}
-    others = ctx.params.keys() - COMMON - set(TAKES[mode])
+    others = ctx.params.keys() - {*COMMON, *TAKES[mode]}
     refused = [name for name in ctx.params if name in others and ctx.get_parameter_source(name).name == "COMMANDLINE"]
     if refused:
         takes = ", ".join(flag_name(name) for name in TAKES[mode] if name != mode)

@@ -122,6 +122,10 @@ def as_id_type(column: pl.Series, dtype: pl.DataType, what: str) -> pl.Series:
     raise DataError(f"column {what}: expected whole numbers of at most 64 bits, found {wide.min()!r} to {wide.max()!r}")
 
 
+def id_type(ids: Ids) -> pl.DataType:
+    return pl.String() if ids.offsets is not None else pl.Series(np.asarray(ids.values[:0])).dtype
+
+
 def to_series(ids: Ids, name: str) -> pl.Series:
     """A column of integers (their own dtype) or text."""
     if ids.offsets is None:

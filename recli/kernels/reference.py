@@ -4,7 +4,7 @@ with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,9 +91,20 @@ class ReferenceKernels:
     def index_items(self, items: Floats) -> Floats:
         return items
 
+    def index_arrays(self, index: Floats) -> dict[str, NDArray[Any]]:
+        norms = np.linalg.norm(index.astype(np.float64), axis=1)
+        order = np.argsort(-norms, kind="stable").astype(np.int32)
+        return {"rows": index[order], "norms": norms[order], "order": order}
+
+    def index_from(self, arrays: Mapping[str, NDArray[Any]]) -> Floats:
+        items = np.empty_like(arrays["rows"])
+        items[arrays["order"]] = arrays["rows"]
+        return items
+
     def topk(self, index: Floats, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         nums = np.full((len(users), k), -1, np.int32)
         best = np.full((len(users), k), -np.inf, np.float32)
+        index = index[:, : users.shape[1]]  # one that another backend prepared has more columns
         for n, user in enumerate(users):
             scores = score(np.broadcast_to(user, index.shape), index)
             left_out = (

@@ -23,7 +23,7 @@ Products of float32 are exact in float64, so a fused multiply-add changes nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -114,6 +114,18 @@ class Kernels(Protocol):
 
     def index_items(self, items: Floats) -> Any:
         """Prepares float32[m, rank] item rows (finite) for `topk`."""
+        ...
+
+    def index_arrays(self, index: Any) -> dict[str, NDArray[Any]]:
+        """What an index consists of. rows: float32[m, width], C-order, by descending norm, zero columns behind the
+        rank; norms: float64[m]; order: int32[m], the item of each row.
+        """
+        ...
+
+    def index_from(self, arrays: Mapping[str, NDArray[Any]]) -> Any:
+        """The index of which `index_arrays`, of any backend, gave these. They may be memory-mapped and read-only; where
+        the device allows it, they are read when and as far as a search needs them.
+        """
         ...
 
     def topk(self, index: Any, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:

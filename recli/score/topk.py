@@ -10,12 +10,13 @@ import numpy as np
 from recli.artifacts import POPULAR, Factors, Scores
 from recli.config import PROCESS_BYTES, ScoreConfig
 from recli.errors import DataError, UsageError
-from recli.ids import take_rows
+from recli.ids import Csr, take_rows
 from recli.kernels.spec import Floats, Kernels, Nums
 from recli.score.audience import Audience
 from recli.score.caps import MASK_BYTES, CappedRanking, places
 from recli.score.catalogue import Catalogue, Ranking
 from recli.score.memory import fitting
+from recli.score.prepared import Prepared, PreparedRanking, popularity
 
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
@@ -69,23 +70,33 @@ class Recommender:
     """The k best items of the catalogue for each user, best first: higher score, then lower item number. Users without
     a row get the most popular items. What is prepared of the items serves any number of audiences.
 
-    Raises UsageError where k exceeds the model's items, DataError where the model lacks seen lists that are to be left
-    out.
+    Raises UsageError where k exceeds the model's items.
     """
 
-    def __init__(self, factors: Factors, catalogue: Catalogue, config: ScoreConfig, kernels: Kernels) -> None:
+    def __init__(
+        self,
+        factors: Factors,
+        catalogue: Catalogue,
+        config: ScoreConfig,
+        kernels: Kernels,
+        prepared: Prepared | None = None,
+    ) -> None:
         if config.k > len(factors.item_ids):
             most = len(factors.item_ids)
             raise UsageError(f"-k {config.k}: the model has {most} items: give at most -k {most}")
-        if not config.keep_seen and factors.seen is None:
+        self._factors, self._catalogue, self._config, self._kernels = factors, catalogue, config, kernels
+        self._numbers = slice(None) if catalogue.items is None else catalogue.items
+        self._prepared = prepared
+        self._popular: dict[int, Ranking | CappedRanking] = {}
+
+    def lists(self, audience: Audience, block: int = BLOCK_USERS) -> Iterator[Scores]:
+        """Blocks of lists, in the order of the audience. Raises at once DataError where scores would overflow, or the
+        model lacks seen lists that are to be left out.
+        """
+        if not self._config.keep_seen and self._factors.seen is None and (audience.nums >= 0).any():
             raise DataError(
                 "the model has no seen lists (factorize --no-seen, or --import without INPUT): give --keep-seen"
             )
-        self._factors, self._catalogue, self._config, self._kernels = factors, catalogue, config, kernels
-        self._numbers = slice(None) if catalogue.items is None else catalogue.items
-
-    def lists(self, audience: Audience, block: int = BLOCK_USERS) -> Iterator[Scores]:
-        """Blocks of lists, in the order of the audience. Raises at once DataError where scores would overflow."""
         self._check_range(audience, block)
         return (self._lists(audience, start, start + block) for start in range(0, len(audience), block))
 
@@ -100,7 +111,8 @@ class Recommender:
                 continue
             theirs = None if out is None else take_rows(out, at)
             if popular:
-                items[at], scores[at] = self._by_popularity.top(np.ones((len(at), 1), np.float32), config.k, theirs)
+                ranking = self._by_popularity(theirs)
+                items[at], scores[at] = ranking.top(np.ones((len(at), 1), np.float32), config.k, theirs)
             else:
                 found = self._by_score.top(users.rows(self._factors, at), config.k, theirs)
                 items[at], scores[at] = _cut(*found, config.min_score)
@@ -111,17 +123,41 @@ class Recommender:
         return self._factors.item_rows(self._numbers)
 
     @cached_property
-    def _by_score(self) -> Ranking | CappedRanking:
-        return self._ranking(self._items)
+    def _by_score(self) -> Ranking | CappedRanking | PreparedRanking:
+        if self._prepared is not None and self._catalogue.items is None and not self._catalogue.caps:
+            return PreparedRanking(self._kernels, self._prepared)
+        return self._ranking(self._items, self._catalogue.items)
+
+    def _by_popularity(self, out: Csr | None) -> Ranking | CappedRanking:
+        """The most popular items, for users of the row (1) and without what is `out`: as many as lists can reach."""
+        reach = len(self._popularity)
+        if not self._catalogue.caps:
+            reach = min(reach, self._config.k + (0 if out is None else int(np.diff(out.indptr).max())))
+        if reach not in self._popular:
+            numbers = np.sort(self._popularity[:reach])
+            counts = self._factors.item_counts[numbers].astype(np.float32)[:, None]
+            self._popular = {reach: self._ranking(counts, numbers)}
+        return self._popular[reach]
 
     @cached_property
-    def _by_popularity(self) -> Ranking | CappedRanking:
-        """For users of the row (1)."""
-        return self._ranking(self._factors.item_counts[self._numbers].astype(np.float32)[:, None])
+    def _popularity(self) -> Nums:
+        """The catalogue, most popular items first."""
+        order = popularity(self._factors) if self._prepared is None else self._prepared.by_popularity
+        if self._catalogue.items is None:
+            return order
+        allowed = np.zeros(len(order), bool)
+        allowed[self._catalogue.items] = True
+        return order[allowed[order]]
 
-    def _ranking(self, rows: Floats) -> Ranking | CappedRanking:
-        ranking = Ranking(self._kernels, rows, self._catalogue.items, len(self._factors.item_ids))
+    def _ranking(self, rows: Floats, numbers: Nums | None) -> Ranking | CappedRanking:
+        ranking = Ranking(self._kernels, rows, numbers, len(self._factors.item_ids))
         return CappedRanking(ranking, self._catalogue.caps) if self._catalogue.caps else ranking
+
+    @property
+    def _longest_item(self) -> float:
+        if self._prepared is not None and len(self._prepared.norms):
+            return float(self._prepared.norms[0])
+        return _longest(self._items)
 
     def _check_range(self, audience: Audience, block: int) -> None:
         """|score| <= |x| |y|: the largest norms bound every score."""
@@ -131,7 +167,7 @@ class Recommender:
                 users = audience.part(start, start + block)
                 listed = np.flatnonzero(users.reasons(self._factors) != POPULAR)
                 longest = float(np.maximum(longest, _longest(users.rows(self._factors, listed))))
-        if not longest * _longest(self._items) <= float(np.finfo(np.float32).max) / 4:
+        if not longest * self._longest_item <= float(np.finfo(np.float32).max) / 4:
             raise DataError("the model's scores overflow float32: factorize with a larger --reg")
 
 

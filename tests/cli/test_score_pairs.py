@@ -203,14 +203,6 @@ def test_wrong_use_is_one_line_with_its_code(
     assert Path("old.csv").read_text() == "old"
 
 
-def test_settings_for_lists_do_not_disturb(
-    model: str, pairs: str, recli: Recli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("recli.toml").write_text("[score]\nk = 20\nkeep-seen = true\nallow = 'nowhere.csv'\n")
-    monkeypatch.setenv("RECLI_EXPLAIN", "3")
-    assert recli("score", model, "--pairs", pairs, "-q", "-o", "out.csv") == (0, "", "")
-
-
 def test_a_model_whose_scores_overflow_is_named(pairs: str, recli: Recli, ratings: Path) -> None:
     assert recli("factorize", ratings, "--rank", 2, "-q", "-o", "m.npz").code == 0
     with source(["m.npz"]) as found:

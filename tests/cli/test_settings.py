@@ -18,7 +18,7 @@ Recli = Callable[..., Outcome]
 SOURCES = ("user", "project", "variable", "flag")
 SETTINGS: list[tuple[str, str, Any, list[Any]]] = [
     ("factorize", "rank", 64, [3, 4, 5, 6]),
-    ("factorize", "reg", 0.01, [0.5, 1, 2.5, 3]),
+    ("factorize", "reg", None, [0.5, 1, 2.5, 3]),
     ("factorize", "solver", "ials", ["pop", "ials", "pop", "ials"]),
     ("factorize", "alpha", None, [1.5, 2.0, 3.0, 4]),
     ("factorize", "seed", 0, [1, 2, 3, 4]),

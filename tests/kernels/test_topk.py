@@ -165,6 +165,28 @@ def test_a_tie_that_lies_just_beyond_the_cauchy_schwarz_bound_is_found(kernels: 
         assert_exact(kernels, user[None], items, 9)
 
 
+@pytest.mark.parametrize("rank", [0, 5, 16, 17])
+def test_an_index_is_its_arrays_whoever_made_them_and_wherever_they_are(kernels: Kernels, rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    users, items = whole_numbers(rng, 9, rank), whole_numbers(rng, 70, rank)
+    expected = brute_force(users, items, 12)
+    for name in ("reference", "cpu"):
+        with load(name, 1) as maker:
+            arrays = maker.index_arrays(maker.index_items(items))
+        assert {key: array.dtype for key, array in arrays.items()} == {
+            "rows": np.float32,
+            "norms": np.float64,
+            "order": np.int32,
+        }
+        assert not arrays["rows"][:, rank:].any()
+        assert (np.diff(arrays["norms"]) <= 0).all()
+        for array in arrays.values():
+            array.flags.writeable = False  # as from a file
+        found = kernels.topk(kernels.index_from(arrays), users, 12, None)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_threads_change_no_bit(fast: Kernels) -> None:
     rng = np.random.default_rng(0)
     users, items = (rng.standard_normal((n, 20)).astype(np.float32) for n in (150, 2100))

@@ -79,6 +79,18 @@ def test_terms_are_those_of_the_inverse(data: st.DataObject) -> None:
     np.testing.assert_allclose(solver.row(problems, 0), np.linalg.solve(A, Y[nums].T @ targets), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("entries", [1, 2, 3])
+def test_next_to_no_regularisation_has_an_answer_all_the_same(entries: int) -> None:
+    """A = sum y y^T + 1e-30 I is singular in float64: the smallest x with x . y = t is what it tends to."""
+    problems = Problems(
+        Csr(np.array([0, entries]), np.zeros(entries, np.int32), np.ones(entries, np.float32)),
+        np.ones(entries, np.float32),
+        np.array([1e-30], np.float32),
+    )
+    solver = ExactSolver(np.array([[3, 4]], np.float32), 0)
+    np.testing.assert_allclose(solver.row(problems, 0), [0.12, 0.16], rtol=1e-6)
+
+
 def explained(factors: Factors, audience: Audience, kernels: Kernels, count: int, k: int = 4, block: int = 7) -> Scores:
     """All blocks as one."""
     lists = recommend(factors, audience, ALL, ScoreConfig(k=k), kernels, block)
@@ -154,7 +166,7 @@ def test_a_model_without_seen_lists_explains_by_a_history(kernels: Kernels) -> N
     factors, seen = fitted(solver="ials", seen=False), fitted(solver="ials").seen
     assert seen is not None
     stranger = Audience(np.array([-1]), history=take_rows(seen, np.array([9]), values=True))
-    lists = recommend(factors, fold_in(stranger, factors, kernels), ALL, ScoreConfig(k=3, keep_seen=True), kernels)
+    lists = recommend(factors, fold_in(stranger, factors, kernels), ALL, ScoreConfig(k=3), kernels)
     folded = fold_in(stranger, factors, kernels)
     (block,) = Explainer(factors).explain(lists, folded, 2)
     assert (block.because >= 0).all()

@@ -7,7 +7,7 @@ and each chunk's result is its own, so the number of threads never changes a bit
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from recli.ids import Csr
 from recli.kernels.cpu.half_sweep import solve_rows
 from recli.kernels.cpu.pairs import score_pairs
-from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, combine, gram, pad
+from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, combine, gram, pad, padded_width
 from recli.kernels.cpu.scan import read_heaps, scan_tile
 from recli.kernels.cpu.workers import Workers
 from recli.kernels.spec import Floats, Nums, SweepStats
@@ -154,6 +154,14 @@ class CpuKernels:
         order = np.argsort(-norms, kind="stable").astype(np.int32)
         return ItemIndex(pad(items[order]), norms[order], order)
 
+    def index_arrays(self, index: ItemIndex) -> dict[str, NDArray[Any]]:
+        return vars(index)
+
+    def index_from(self, arrays: Mapping[str, NDArray[Any]]) -> ItemIndex:
+        rows = arrays["rows"]
+        rows = rows if rows.shape[1] == padded_width(rows.shape[1]) else pad(rows)
+        return ItemIndex(rows, arrays["norms"], arrays["order"])
+
     def topk(self, index: ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         n, rows = len(users), pad(users)
         norms = np.sqrt(np.einsum("ur,ur->u", users, users, dtype=np.float64))
@@ -180,9 +188,12 @@ class CpuKernels:
                 tile = buffer[: len(mine)]
                 if size < ITEM_TILE:
                     tile = np.full((len(mine), -(-size // 16) * 16), -np.inf, np.float32)
-                np.matmul(rows[mine], index.rows[base : base + size].T, out=tile[:, :size])
+                tile_rows = index.rows[base : base + size]
+                np.matmul(rows[mine], tile_rows.T, out=tile[:, :size])
                 margin = gamma * norms[mine] * index.norms[base] + tiny
-                scan_tile(tile, rows, mine, index.rows, index.order, base, margin, indptr, indices, heaps)
+                # an address and a copy: numba would compile once more for read-only arrays
+                order = np.array(index.order[base : base + size])
+                scan_tile(tile, rows, mine, tile_rows.ctypes.data, order, margin, indptr, indices, heaps)
             read_heaps(*(each[start : start + user_tile] for each in (heaps, items, scores)))
 
         with self._blas.limit(limits=1):

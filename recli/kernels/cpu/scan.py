@@ -68,25 +68,23 @@ def scan_tile(
     tile: Any,
     users: Any,
     rows: Any,
-    items: Any,
+    items_at: Any,
     order: Any,
-    base: Any,
     margin: Any,
     indptr: Any,
     indices: Any,
     heaps: Any,
 ) -> None:
-    """Merges approximate scores tile float32[a, t] of users `rows` int64[a] with items base .. base + t (in index
-    order) into heaps.
+    """Merges approximate scores tile float32[a, t] of users `rows` int64[a] with t items into heaps.
 
-    users float32[n, rank], items float32[m, rank] (index order): what is nominated is rescored with; rank a multiple of
-    8. order int32[m]: index order to item number. margin float64[a]: a bound on |tile - score|. heaps uint64[n, k]
-    (IN/OUT), by `key_of`. indptr int64[n + 1], indices int32: item numbers left out, ascending in each row. t must be a
-    multiple of 16 in memory: the caller fills the rest of the last tile with -inf.
+    users float32[n, rank]; items_at: the address of the items' float32[t, rank], C-order: what is nominated is rescored
+    with; rank a multiple of 8. order int32[t]: the items' numbers. margin float64[a]: a bound on |tile - score|. heaps
+    uint64[n, k] (IN/OUT), by `key_of`. indptr int64[n + 1], indices int32: item numbers left out, ascending in each
+    row. t must be a multiple of 16 in memory: the caller fills the rest of the last tile with -inf.
     """
-    rank = items.shape[1]
+    rank = users.shape[1]
     stride = np.uint64(4 * rank)
-    items_at = np.uint64(items.ctypes.data)
+    items_from = np.uint64(items_at)
     for a in range(len(rows)):
         u = rows[a]
         heap = heaps[u]
@@ -101,10 +99,10 @@ def scan_tile(
             for j in range(j0, j0 + 16):
                 if row[j] < limit or row[j] == F(-np.inf):
                     continue
-                item = order[base + j]
+                item = order[j]
                 if contains(indices, indptr[u], indptr[u + 1], item):
                     continue
-                key = key_of(F(dot_exact(user_at, items_at + np.uint64(base + j) * stride, rank)), item)
+                key = key_of(F(dot_exact(user_at, items_from + np.uint64(j) * stride, rank)), item)
                 if key > heap[0]:
                     replace_smallest(heap, key)
                     if heap[0] != EMPTY:
