@@ -19,11 +19,12 @@ class Ids:
     """The external ids of numbers 0, 1, 2, ...: integers, or text in Arrow's layout.
 
     values: an integer array [n] of any integer dtype, or uint8 UTF-8 bytes. offsets: None, or int64[n + 1] into the
-    bytes.
+    bytes. order: int64[n], numbers by ascending id, where somebody has found it out.
     """
 
     values: NDArray[Any]
     offsets: NDArray[np.int64] | None = None
+    order: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.values) if self.offsets is None else len(self.offsets) - 1

@@ -24,12 +24,12 @@ from recli.ids import Csr, transpose
 from recli.kernels.spec import Floats, Kernels
 
 BLOCK = 32
-# What a triplet must reach: with r = A^T u - s v (A v - s u = 0 by construction), |r| <= RESIDUAL s1, a little less than
-# is promised, and |r| <= CLOSE s, since the relative error of s is about (|r| / s)^2.
+# What a triplet must reach: with r = A^T u - s v (A v - s u = 0 by construction), |r| <= RESIDUAL s1, a little less
+# than is promised, and |r| <= CLOSE s, since the relative error of s is about (|r| / s)^2.
 PROMISED, RESIDUAL, CLOSE = 1e-3, 8e-4, 5e-3
 NOISE = 2e-7  # of r, as a share of s1: what float32 leaves of it
 WIDEST = 16  # bases in units of the rank, and 1024 more; noise, the hardest of matrices, takes 12 of rank 64
-MOST_PASSES = 3  # of orthogonalisation; two do unless a block is nearly dependent
+MOST_PASSES = 8  # of orthogonalisation; two do, unless the basis holds all that B makes of it but for rounding errors
 DEPENDENT = 1e-7  # eigenvalues of a Gram matrix, as a share of its largest, that are rounding errors
 VANISHED = 1e-5  # singular values below this share of the largest are rounding errors
 
@@ -94,8 +94,16 @@ class _Krylov:
         self._rng = np.random.default_rng(seed)
         self._basis: list[Any] = []
         self._projected = np.zeros((0, 0))
-        self._unit = 0.0  # B counts in units of about its largest eigenvalue, whose square may overflow float32
-        self._next = self._orthonormal(self._random())
+        # Starting from B X rather than X leaves the leading directions in few columns, so that rounding errors of large
+        # numbers stay out of the small ones. B counts in units of about its largest eigenvalue, whose square may
+        # overflow.
+        start = self._orthonormal(self._random())
+        block = kernels.product(back, kernels.product(ahead, start))
+        largest = np.abs(kernels.gram([start], block)).max()
+        if not np.isfinite(largest):
+            raise DivergedError("squares of singular values overflow float32: divide the values by a constant")
+        self._unit = 2.0 ** np.ceil(np.log2(largest or 1))
+        self._next = self._orthonormal(kernels.combine([block], np.eye(min(BLOCK, size)) / self._unit))
         self._beyond = np.zeros((0, 0))  # the Gram matrix of what B times the last block has outside of the basis
 
     def grow_until_converged(self, rank: int, energy: float, on_check: OnCheck) -> Any:
@@ -127,11 +135,7 @@ class _Krylov:
         kernels, known = self._kernels, len(self._projected)
         self._basis.append(self._next)
         block = kernels.product(self._back, kernels.product(self._ahead, self._next))
-        inside = kernels.gram(self._basis[-2:], block)
-        if not np.isfinite(inside).all():
-            raise DivergedError("squares of singular values overflow float32: divide the values by a constant")
-        self._unit = self._unit or 2.0 ** np.ceil(np.log2(np.abs(inside).max() or 1))
-        inside /= self._unit
+        inside = kernels.gram(self._basis[-2:], block) / self._unit
         width = known + inside.shape[1]
         grown = np.zeros((width, width))
         grown[:known, :known] = self._projected
@@ -162,7 +166,7 @@ class _Krylov:
             if not squares.any():
                 block = self._random()
                 continue
-            block = kernels.combine([block], _whitening(squares)[:, :room])
+            block = kernels.combine([block], _whitening(squares, keep_order=attempt > 0)[:, :room])
             if attempt and float(np.linalg.eigvalsh(squares)[0]) > 0.5:
                 break
         return block
@@ -173,16 +177,16 @@ def _subtracting(inside: Small, scale: float = 1.0) -> Small:
     return np.vstack([-inside, scale * np.eye(inside.shape[1])])
 
 
-def _whitening(squares: Small) -> Small:
-    """W with W^T squares W = I, leading directions first, zero columns left out; what is dependent but for rounding
-    errors comes out short.
+def _whitening(squares: Small, *, keep_order: bool) -> Small:
+    """W with W^T squares W = I, leading directions first or as close to the identity as can be; zero columns left out.
+    What is dependent but for rounding errors comes out short.
     """
     there = np.flatnonzero(np.diag(squares) > 0)
     scale = 1 / np.sqrt(np.diag(squares)[there])
     values, vectors = np.linalg.eigh(squares[np.ix_(there, there)] * np.outer(scale, scale))
     whitening = np.zeros((len(squares), len(there)))
     whitening[there] = scale[:, None] * vectors / np.sqrt(np.maximum(values, DEPENDENT * values[-1]))
-    return whitening[:, ::-1]
+    return whitening @ vectors.T if keep_order else whitening[:, ::-1]
 
 
 def _columns_to_go(before: tuple[int, float], now: tuple[int, float]) -> int:

@@ -73,7 +73,7 @@ class Job:
         console = Console.of("score", flags)
         config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
         reading = o.read_config({name: flags[name] for name in ("columns", "no_header")}, where=flags["truth_where"])
-        read = tuple(flags[name] for name in (*INPUTS, "previous"))
+        read = tuple(flags[name] for name in (*INPUTS, "previous", "index"))
         o.check_paths(read, flags["output"], flags["stats"], flags["json_"])
         path, shard = flags["output"], Shard.parse(flags["shard"]) if flags["shard"] is not None else None
         if path is None and (flags["parts"] is not None or not (flags["truth"] and mode in ("lists", "pairs"))):
@@ -91,6 +91,8 @@ class Job:
             raise UsageError(f"only one of {' and '.join(piped)} can be - (stdin)")
         if flags["truth_where"] is not None and flags["truth"] is None:
             raise UsageError(f"--truth-where {flags['truth_where']!r}: there is no --truth for it to filter")
+        if flags["index"] == "-":
+            raise UsageError("--index -: expected a file, made once and mapped by later runs")
         _check_items(flags)
         return cls(
             flags=flags,
@@ -108,7 +110,7 @@ class Job:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(self.flags[name] for name in INPUTS if self.flags[name])
+        return tuple(self.flags[name] for name in (*INPUTS, "index") if self.flags[name])
 
     def outputs(self, stack: ExitStack) -> tuple[Output | None, Callable[[dict[str, Any]], None]]:
         """The output and what writes --stats, both checked and held until the stack closes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from recli.cli import options as o
 from recli.cli.console import print_json
 from recli.cli.score_gates import Gates
+from recli.cli.score_index import make_index, read_model
 from recli.cli.score_job import Job
 from recli.cli.score_quality import HeldOut
 from recli.cli.score_request import Request, read_request
@@ -67,13 +68,12 @@ class Listing:
 
     def __init__(self, job: Job, stack: ExitStack) -> None:
         from recli import io, kernels
-        from recli.artifacts import Factors
         from recli.score import Explainer, Recommender, block_users, fold_in
 
         self._job, console, config = job, job.console, job.config
         device, why = kernels.choose(job.flags["device"])
         found = stack.enter_context(io.source([job.flags["factors"]]))
-        self._file, self.model = found.name, io.read_artifact(found, Factors)
+        self._file, (self.model, prepared) = found.name, read_model(job, found)
         self.request = read_request(job, self.model, stack)
         self.backend = stack.enter_context(kernels.load(device, job.workers))
         with o.about(job.flags["history"]):
@@ -84,7 +84,9 @@ class Listing:
         console.note_device(job.flags["device"], device, why, job.workers)
         self.block = block_users(self.model, self.request.audience, self.request.catalogue, config, job.limit)
         with o.about(found.name):
-            self.recommender = Recommender(self.model, self.request.catalogue, config, self.backend)
+            if job.flags["index"] and prepared is None and not job.flags["dry_run"]:
+                prepared = make_index(job, found, self.model, self.backend)
+            self.recommender = Recommender(self.model, self.request.catalogue, config, self.backend, prepared)
             self._explainer = Explainer(self.model) if config.explain and job.path else None
         self.users = len(self.request.audience)
         self.held_out = HeldOut(self.request, self.model, config.k) if self.request.truth else None

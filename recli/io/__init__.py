@@ -5,10 +5,10 @@ from recli.io.atomic import STDOUT, Output, json_output, output
 from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.foreign import read_model, with_seen
 from recli.io.history import History, read_history
-from recli.io.id_columns import positions, to_series
+from recli.io.id_columns import id_order, positions, to_series
 from recli.io.interactions import ReadReport, read_interactions
 from recli.io.items import Items, read_items
-from recli.io.npz import read_artifact, write_npz
+from recli.io.npz import fingerprint, read_artifact, write_npz
 from recli.io.pairs import PairTable, Ratings
 from recli.io.parts import PartFolder, footer, hash_inputs
 from recli.io.published import Published, written
@@ -37,9 +37,11 @@ __all__ = [
     "checkpoints",
     "continue_ids",
     "everyone",
+    "fingerprint",
     "footer",
     "hash_inputs",
     "held_out",
+    "id_order",
     "is_pipe",
     "json_output",
     "output",

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from recli.errors import DataError
 from recli.ids import Ids
+from recli.io.id_search import search
 
 CHUNK = 1 << 18  # text ids converted at a time: Python strings for a chunk only
+MANY = 16  # one id in so many, and it is quicker to go through all of them at once
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,37})$"  # what an integer prints: not 007, not +1, not 1.0
 
 
@@ -76,9 +78,15 @@ def look_up(column: pl.Series, ids: Ids, what: str) -> tuple[pl.Series, NDArray[
     what: the column's name in errors. Where the model's integers are too narrow for all of the column's, it comes in
     64 bits: an unknown id is kept as it is.
     """
-    known = known_ids(ids)
-    wanted = as_id_type(column, known.dtype, what)
-    return wanted, positions(wanted, known)
+    wanted = as_id_type(column, id_type(ids), what)
+    if ids.order is not None and len(wanted) * MANY < len(ids):
+        return wanted, search(wanted.to_numpy() if ids.offsets is None else wanted.to_list(), ids, ids.order)
+    return wanted, positions(wanted, known_ids(ids))
+
+
+def id_order(ids: Ids) -> NDArray[np.int64]:
+    """Numbers by ascending id: int64[n]. Raises DataError where ids are not unique."""
+    return known_ids(ids).arg_sort().to_numpy().astype(np.int64)
 
 
 def known_ids(ids: Ids) -> pl.Series:
@@ -145,6 +153,29 @@ def to_series(ids: Ids, name: str) -> pl.Series:
             raise DataError(f"array {name}: expected UTF-8 text, found {error}") from error
         parts.append(pl.Series(name, strings, pl.String))
     return pl.concat(parts) if parts else pl.Series(name, [], pl.String)
+
+
+class IdColumn:
+    """A model's ids by number. Text is made of those asked for; of all ids, once those are many."""
+
+    def __init__(self, ids: Ids, name: str) -> None:
+        self._ids, self._name = ids, name
+        self._all: pl.Series | None = None
+        self.dtype = id_type(ids)
+
+    def gather(self, nums: NDArray[np.int32]) -> pl.Series:
+        """The ids of these numbers, null for -1."""
+        if self._all is None and len(nums) * MANY > len(self._ids):
+            self._all = to_series(self._ids, self._name)
+        if self._all is not None:
+            return self._all.gather(_places(nums))
+        distinct, places = np.unique(nums, return_inverse=True)
+        nothing = np.searchsorted(distinct, 0)  # 1 where there is a -1
+        return to_series(self._ids.take(distinct[nothing:]), self._name).gather(_places(places - nothing))
+
+
+def _places(nums: NDArray[np.integer[Any]]) -> pl.Series:
+    return pl.Series(nums).cast(pl.UInt32, strict=False)  # -1 becomes null
 
 
 def from_series(column: pl.Series) -> Ids:

@@ -14,7 +14,7 @@ from polars.io.plugins import register_io_source
 
 from recli.artifacts import REASONS, Factors, Scores
 from recli.io.background import POLL
-from recli.io.id_columns import to_series
+from recli.io.id_columns import IdColumn
 from recli.io.requests import IdList
 
 FORMATS = ("parquet", "csv", "ndjson")
@@ -56,7 +56,7 @@ class ScoreTable:
         own = OWN_COLUMNS + (BECAUSE if explained else ())
         self._user = free_name(names["user"], own)
         self._item = free_name(names["item"], (*own, self._user))
-        self._users, self._items = users.ids, to_series(factors.item_ids, self._item)
+        self._users, self._items = users.ids, IdColumn(factors.item_ids, self._item)
         self.schema: dict[str, Any] = {
             self._user: self._users.dtype,
             self._item: self._items.dtype,
@@ -84,8 +84,8 @@ class ScoreTable:
         ]
         if block.because is not None and block.because_scores is not None:
             past, parts = block.because[row, column], block.because_scores[row, column]
-            at = pl.Series(past.ravel()).cast(pl.UInt32, strict=False)  # -1, no item, becomes null
-            values = (self._items.gather(at), pl.Series(parts.ravel()).set(at.is_null(), None))
+            items = self._items.gather(past.ravel())  # null where there is no item
+            values = (items, pl.Series(parts.ravel()).set(items.is_null(), None))
             columns += [
                 self._lists(each, past.shape[1]).alias(name) for name, each in zip(BECAUSE, values, strict=True)
             ]

@@ -34,24 +34,32 @@ class Prepared:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        items = len(self.rows)
-        for name, kind, dimensions, length in (
-            ("rows", np.float32, 2, items),
-            ("norms", np.float64, 1, items),
-            ("order", np.int32, 1, items),
-            ("by_popularity", np.int32, 1, items),
-            ("users_by_id", np.int64, 1, None),
+        if self.rows.dtype != np.float32 or self.rows.ndim != 2:
+            found = f"{self.rows.dtype}{list(self.rows.shape)}"
+            raise DataError(f"array rows: expected float32 in 2 dimensions, found {found}")
+        items, users = len(self.rows), self.users_by_id.size
+        for name, kind, length in (
+            ("norms", np.float64, items),
+            ("order", np.int32, items),
+            ("by_popularity", np.int32, items),
+            ("users_by_id", np.int64, users),
         ):
             array = getattr(self, name)
-            if array.dtype != kind or array.ndim != dimensions or length not in (None, len(array)):
-                expected = f"{np.dtype(kind)} of {dimensions} dimensions and length {length or 'any'}"
+            if array.dtype != kind or array.shape != (length,):
+                expected = f"{np.dtype(kind)} of length {length}"
                 raise DataError(f"array {name}: expected {expected}, found {array.dtype}{list(array.shape)}")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of users and items."""
+        return len(self.users_by_id), len(self.rows)
 
     def arrays(self) -> Arrays:
         return {name: getattr(self, name) for name in ARRAYS}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Prepared:
+    def from_arrays(cls, arrays: Arrays, provenance: Provenance, *, checked: bool = True) -> Prepared:
+        del checked  # the shapes always are, contents never
         missing = sorted(set(ARRAYS) - arrays.keys())
         if missing:
             raise DataError(f"array {missing[0]} is missing; found {', '.join(sorted(arrays))}")
@@ -86,5 +94,5 @@ class PreparedRanking:
     def top(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         items, scores = self._kernels.topk(self._index, users, k, excluded)
         if len(items) and not -1 <= int(items.min()) <= int(items.max()) < self._count:
-            raise DataError("the index is damaged: remove it, and it will be made again")
+            raise DataError("the --index is damaged: remove it, and it will be made again")
         return items, scores

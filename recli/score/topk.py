@@ -167,6 +167,8 @@ class Recommender:
                 users = audience.part(start, start + block)
                 listed = np.flatnonzero(users.reasons(self._factors) != POPULAR)
                 longest = float(np.maximum(longest, _longest(users.rows(self._factors, listed))))
+        if np.isnan(longest):  # of a model read with an index, which nobody has looked at yet
+            raise DataError("array P: expected finite numbers, found NaN or infinity")
         if not longest * self._longest_item <= float(np.finfo(np.float32).max) / 4:
             raise DataError("the model's scores overflow float32: factorize with a larger --reg")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from recli.errors import DataError
 from recli.ids import Ids
 from recli.io import id_columns
-from recli.io.id_columns import from_series, id_expression, number_ids, to_series
+from recli.io.id_columns import IdColumn, from_series, id_expression, id_order, look_up, number_ids, to_series
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1)
 INTEGERS = [pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64]
@@ -75,3 +76,52 @@ def test_bytes_that_are_no_text_are_a_data_error(offsets: list[int]) -> None:
     data = "é".encode() if len(offsets) == 3 else b"\xff"
     with pytest.raises(DataError, match=r"^array user: expected UTF-8 text"):
         to_series(Ids(np.frombuffer(data, np.uint8), np.array(offsets)), "user")
+
+
+@pytest.mark.parametrize("dtype", [*INTEGERS, pl.String])
+@settings(max_examples=30)
+@given(data=st.data())
+def test_a_few_ids_are_found_by_binary_search_as_they_are_by_a_table(dtype: Any, data: st.DataObject) -> None:
+    """The known ones are in any order; others may have ids that theirs cannot hold."""
+    wide = st.integers(-(2**63), 2**63 - 1)
+    values = wide.map(str) | st.text("aé日", max_size=3) if dtype == pl.String else wide
+    known = (
+        pl.Series(data.draw(st.lists(values, min_size=1)), strict=False).cast(dtype, strict=False).drop_nulls().unique()
+    )
+    wanted = pl.Series(data.draw(st.lists(values | st.sampled_from(known.to_list() or [0]), min_size=1)))
+    ids = from_series(known.sample(fraction=1, shuffle=True, seed=data.draw(st.integers(0, 9))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(id_columns, "MANY", 0)
+        found, nums = look_up(wanted, dataclasses.replace(ids, order=id_order(ids)), "user")
+    expected, expected_nums = look_up(wanted, ids, "user")
+    assert found.equals(expected)
+    assert nums.tolist() == expected_nums.tolist()
+
+
+@pytest.mark.parametrize("ids", [Ids(np.array([3, 1, 2])), from_series(pl.Series(["c", "a", "b"]))])
+@pytest.mark.parametrize("order", [[9, 9, 9], [-7, -7, -7]])
+def test_an_order_that_names_no_ids_is_a_data_error(
+    ids: Ids, order: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(id_columns, "MANY", 0)
+    wanted = pl.Series([2] if ids.offsets is None else ["b"])
+    with pytest.raises(DataError, match="--index is damaged"):
+        look_up(wanted, dataclasses.replace(ids, order=np.array(order)), "user")
+
+
+def test_ids_have_to_be_unique_to_be_ordered() -> None:
+    assert id_order(Ids(np.array([3, 1, 2]))).tolist() == [1, 2, 0]
+    with pytest.raises(DataError, match="ids are not unique"):
+        id_order(Ids(np.array([3, 1, 3])))
+
+
+@pytest.mark.parametrize("ids", [Ids(np.array([30, 10, 20], np.uint8)), from_series(pl.Series(["c", "", "日本"]))])
+@pytest.mark.parametrize("many", [0, 16])
+def test_ids_come_by_number_whether_few_are_made_or_all(ids: Ids, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_columns, "MANY", many)
+    column, every = IdColumn(ids, "sku"), to_series(ids, "sku")
+    assert column.dtype == every.dtype
+    for nums in ([2, 0, 2, -1], [1], [-1, -1], [], [0, 1, 2]):
+        found = column.gather(np.array(nums, np.int32))
+        assert (found.name, found.dtype) == ("sku", every.dtype)
+        assert found.to_list() == [None if num < 0 else every[num] for num in nums]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from recli.artifacts import Factors, Interactions, Provenance
 from recli.errors import DataError
 from recli.ids import Csr, Ids
-from recli.io.npz import read_npz, write_npz
+from recli.io.npz import fingerprint, read_artifact, read_npz, write_npz
+from recli.io.sources import source
 
 Members = list[tuple[str, bytes]]
 
@@ -162,3 +163,37 @@ def test_several_damaged_bytes_never_raise_anything_but_a_data_error(data: st.Da
         damaged[place] = data.draw(st.integers(0, 255))
     with contextlib.suppress(DataError):
         assert_same(read(bytes(damaged)), factors(rank=1))
+
+
+def test_a_fingerprint_is_that_of_all_arrays_and_of_nothing_else() -> None:
+    prints = []
+    for name, model in {"a.npz": factors(), "b.npz": factors(), "c.npz": factors(rank=2)}.items():
+        Path(name).write_bytes(packed(model))
+        with source([name]) as found:
+            prints.append(fingerprint(found))
+    assert prints[0] == prints[1] != prints[2]
+    one_bit = factors()
+    one_bit.P.view(np.uint8)[2, 5] ^= 1
+    Path("a.npz").write_bytes(packed(one_bit))
+    with source(["a.npz"]) as found:
+        assert fingerprint(found) != prints[0]
+    Path("a.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match=r"^a.npz: expected an NPZ file"), source(["a.npz"]) as found:
+        fingerprint(found)
+
+
+def test_what_is_not_checked_is_not_read() -> None:
+    """But shapes are, and that the arrays are there."""
+    data = bytearray(packed(factors()))
+    at = data.index(factors().P.tobytes())
+    data[at : at + 4] = np.float32(np.nan).tobytes()
+    Path("a.npz").write_bytes(data)
+    with source(["a.npz"]) as found:
+        model = read_artifact(found, Factors, checked=False)
+        assert np.isnan(model.P[0, 0])
+        assert model.P[1].tolist() == factors().P[1].tolist()
+        with pytest.raises(DataError, match=r"^a.npz: array P: its checksum does not match"):
+            read_artifact(found, Factors)
+    Path("a.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"^a.npz: "), source(["a.npz"]) as found:
+        read_artifact(found, Factors, checked=False)
