@@ -123,10 +123,13 @@ class Factors:
 
     def user_rows(self, nums: NDArray[Any] | slice) -> NDArray[np.float32]:
         """Rows whose dot products with `item_rows` are the predictions, biases included: float32[n, r + 2 at most]."""
-        rows, level = self.P[nums], self.b_u[nums] + self.b
-        extra = [level[:, None]] if self._has_level else []
-        extra += [np.ones((len(rows), 1), np.float32)] if self._has_item_bias else []
-        return np.ascontiguousarray(np.hstack([rows, *extra], dtype=np.float32))
+        return self.laid_out(self.P[nums], self.b_u[nums])
+
+    def laid_out(self, P: NDArray[np.float32], b_u: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same of users who are not in the model, from their rows float32[n, r] and biases float32[n]."""
+        extra = [(b_u + self.b)[:, None]] if self._has_level else []
+        extra += [np.ones((len(P), 1), np.float32)] if self._has_item_bias else []
+        return np.ascontiguousarray(np.hstack([P, *extra], dtype=np.float32))
 
     def item_rows(self, nums: NDArray[Any] | slice = slice(None)) -> NDArray[np.float32]:
         rows = self.Q[nums]

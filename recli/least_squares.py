@@ -44,9 +44,12 @@ def confidence(values: Floats, weighted: bool, alpha: float | None) -> Floats:
     return weights
 
 
-def with_values(matrix: Csr, values: Floats) -> Csr:
-    """The same pairs with other values."""
-    return matrix._replace(values=values)
+def damped_means(values: Doubles, groups: NDArray[np.integer], count: int, damping: float) -> Doubles:
+    """The mean of each group's values and of `damping` zeros: float64[count]. It is the bias m with the least
+    sum (value - m)^2 + damping m^2.
+    """
+    sums, sizes = np.bincount(groups, values, count), np.bincount(groups, minlength=count)
+    return np.asarray(sums / (sizes + damping), np.float64)
 
 
 class Problems(NamedTuple):

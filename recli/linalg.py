@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -27,7 +28,7 @@ BLOCK = 32
 # What a triplet must reach: with r = A^T u - s v (A v - s u = 0 by construction), |r| <= RESIDUAL s1, a little less
 # than is promised, and |r| <= CLOSE s, since the relative error of s is about (|r| / s)^2.
 PROMISED, RESIDUAL, CLOSE = 1e-3, 8e-4, 5e-3
-NOISE = 2e-7  # of r, as a share of s1: what float32 leaves of it
+NOISE = 1e-7  # of products with B, as a share of its largest eigenvalue
 WIDEST = 16  # bases in units of the rank, and 1024 more; noise, the hardest of matrices, takes 12 of rank 64
 MOST_PASSES = 8  # of orthogonalisation; two do, unless the basis holds all that B makes of it but for rounding errors
 DEPENDENT = 1e-7  # eigenvalues of a Gram matrix, as a share of its largest, that are rounding errors
@@ -73,17 +74,17 @@ def truncated_svd(
         ahead, back = back, ahead
     size = min(rows, columns)
     with threadpool_limits(1, "blas"):
-        space = _Krylov(ahead, back, size, kernels, seed)
-        V = space.grow_until_converged(min(rank, size), energy, on_check)
+        V = _Krylov(ahead, back, size, kernels, seed).grow_until_converged(min(rank, size), energy, on_check)
         U, s, V, residual = _refine(ahead, back, V, kernels)
     if not residual <= PROMISED:
         raise DivergedError(
             f"singular vectors did not converge: |A^T u - s v| / s1 is {residual:.1e}: use a smaller --rank"
         )
-    kept = min(len(s), rank, int(np.searchsorted(np.cumsum(s**2), energy)) + 1)
+    kept = int(np.searchsorted(np.cumsum(s**2), energy)) + 1
+    U, s, V = U[:, :kept], s[:kept], V[:, :kept]
     U, V = (V, U) if wide else (U, V)
     signs = np.where(V[np.abs(V).argmax(axis=0), np.arange(len(s))] < 0, np.float32(-1), np.float32(1))
-    return Svd((U * signs)[:, :kept], s[:kept], (V * signs)[:, :kept], residual)
+    return Svd(U * signs, s, V * signs, residual)
 
 
 class _Krylov:
@@ -97,7 +98,7 @@ class _Krylov:
         # Starting from B X rather than X leaves the leading directions in few columns, so that rounding errors of large
         # numbers stay out of the small ones. B counts in units of about its largest eigenvalue, whose square may
         # overflow.
-        start = self._orthonormal(self._random())
+        start = self._orthonormal(self._random(min(BLOCK, size)))
         block = kernels.product(back, kernels.product(ahead, start))
         largest = np.abs(kernels.gram([start], block)).max()
         if not np.isfinite(largest):
@@ -118,9 +119,10 @@ class _Krylov:
             wanted = min(rank, int(np.searchsorted(np.cumsum(values), energy)) + 1)
             if wanted <= width:
                 s, y = np.sqrt(values[:wanted]), vectors[-len(self._beyond) :, :wanted]
-                s = np.maximum(s, VANISHED * s[0])
                 residuals = np.sqrt(np.maximum(np.einsum("kr,kr->r", y, self._beyond @ y), 0))  # |B v - s^2 v|
-                limits = np.minimum(RESIDUAL * s[0], np.maximum(CLOSE * s, NOISE * s[0])) * s
+                limits = np.where(
+                    values[:wanted] > NOISE * values[0], np.minimum(RESIDUAL * s[0], CLOSE * s) * s, NOISE * values[0]
+                )
                 converged = residuals <= limits
                 on_check(int(np.count_nonzero(converged)), wanted)
                 if converged.all() or width >= min(self._size, WIDEST * wanted + 1024):
@@ -145,28 +147,31 @@ class _Krylov:
         self._projected = grown
         block = kernels.combine([*self._basis[-2:], block], _subtracting(inside, 1 / self._unit))
         self._beyond = kernels.gram([block], block)
-        self._next = self._orthonormal(block)
+        if width < self._size:
+            self._next = self._orthonormal(block)
 
-    def _random(self) -> Any:
-        width = min(BLOCK, self._size - len(self._projected))
+    def _random(self, width: int) -> Any:
         return self._kernels.table(self._rng.standard_normal((self._size, width), np.float32))
 
     def _orthonormal(self, block: Any) -> Any:
-        """The block made orthonormal in itself and to the basis, no wider than there is room for.
+        """The block made orthonormal in itself and to the basis, filled up with random columns in the place of those
+        that depend on others but for rounding errors: they widen the space too.
 
         By eigenvalues of Gram matrices with unit diagonal (SVQB: Stathopoulos & Wu 2002, "A Block Orthogonalization
-        Procedure with Constant Synchronization Requirements"). Directions that rounding errors have made up do no harm:
-        once orthonormal they widen the space.
+        Procedure with Constant Synchronization Requirements").
         """
-        kernels, room = self._kernels, self._size - len(self._projected)
+        kernels, width = self._kernels, min(BLOCK, self._size - len(self._projected))
         for attempt in range(MOST_PASSES):
             if attempt and self._basis:
                 block = kernels.combine([*self._basis, block], _subtracting(kernels.gram(self._basis, block)))
             squares = kernels.gram([block], block)
-            if not squares.any():
-                block = self._random()
+            whitening = _whitening(squares, keep_order=attempt > 0)[:, :width]
+            fresh = width - whitening.shape[1]
+            if fresh:
+                parts = scipy.linalg.block_diag(whitening, np.eye(fresh) / np.sqrt(self._size))
+                block = kernels.combine([block, self._random(fresh)], parts)
                 continue
-            block = kernels.combine([block], _whitening(squares, keep_order=attempt > 0)[:, :room])
+            block = kernels.combine([block], whitening)
             if attempt and float(np.linalg.eigvalsh(squares)[0]) > 0.5:
                 break
         return block
@@ -178,15 +183,16 @@ def _subtracting(inside: Small, scale: float = 1.0) -> Small:
 
 
 def _whitening(squares: Small, *, keep_order: bool) -> Small:
-    """W with W^T squares W = I, leading directions first or as close to the identity as can be; zero columns left out.
-    What is dependent but for rounding errors comes out short.
+    """W with W^T squares W = I, without columns that are zero or depend on others: leading directions first, or as
+    close to the identity as can be.
     """
     there = np.flatnonzero(np.diag(squares) > 0)
     scale = 1 / np.sqrt(np.diag(squares)[there])
     values, vectors = np.linalg.eigh(squares[np.ix_(there, there)] * np.outer(scale, scale))
-    whitening = np.zeros((len(squares), len(there)))
-    whitening[there] = scale[:, None] * vectors / np.sqrt(np.maximum(values, DEPENDENT * values[-1]))
-    return whitening @ vectors.T if keep_order else whitening[:, ::-1]
+    first = int(np.searchsorted(values, DEPENDENT * values.max(initial=0)))
+    whitening = np.zeros((len(squares), len(there) - first))
+    whitening[there] = scale[:, None] * vectors[:, first:] / np.sqrt(values[first:])
+    return whitening @ vectors.T if keep_order and not first else whitening[:, ::-1]
 
 
 def _columns_to_go(before: tuple[int, float], now: tuple[int, float]) -> int:

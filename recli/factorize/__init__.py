@@ -14,6 +14,7 @@ from recli.factorize.ials import fit_ials
 from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
 from recli.factorize.plan import Plan, estimate
 from recli.factorize.pop import fit_pop
+from recli.factorize.svd import fit_svd
 from recli.factorize.valid import Validation, hold_out, metric_of, no_pairs
 from recli.ids import Csr
 from recli.kernels.spec import Kernels
@@ -34,7 +35,7 @@ __all__ = [
     "no_pairs",
 ]
 
-SOLVERS = {"ials": fit_ials, "als": fit_als, "pop": fit_pop}
+SOLVERS = {"ials": fit_ials, "als": fit_als, "svd": fit_svd, "pop": fit_pop}
 
 
 def factorize(

@@ -10,26 +10,15 @@ from functools import cached_property
 
 import numpy as np
 
-from recli.ids import Csr, take_rows
+from recli.ids import Csr, slice_rows, take_rows
 from recli.kernels.spec import Floats, Nums
 from recli.score.catalogue import Cap, Ranking
 
-CANDIDATES = 4  # times k: how far down a ranking a walk looks at once
+CANDIDATES = 4  # how much further than without other caps to look at once
 MERGED = 64  # times k: how many items of all groups together are merged rather than looked for on walks
-MASK_ENTRIES = 1 << 22  # users times items: what the later looks exclude, at a time
-MASK_BYTES = 10 * MASK_ENTRIES
-
-
-def merges(caps: tuple[Cap, ...], k: int) -> bool:
-    """Are lists merged from the best of each group? That takes one cap, and few groups."""
-    return len(caps) == 1 and caps[0].count * caps[0].most + k <= MERGED * k
-
-
-def places(caps: tuple[Cap, ...], k: int) -> int:
-    """How many items of a user are in memory at once."""
-    if not caps:
-        return k
-    return 2 * k + caps[0].count * caps[0].most if merges(caps, k) else (CANDIDATES + 1) * k
+ENTRIES = 1 << 19  # users times items looked at: at a time
+MASK_ENTRIES = 1 << 22  # users times items of the model: what later looks exclude, at a time
+CAPS_BYTES = 96 * ENTRIES + 10 * MASK_ENTRIES
 
 
 class CappedRanking:
@@ -37,29 +26,60 @@ class CappedRanking:
 
     def __init__(self, ranking: Ranking, caps: tuple[Cap, ...]) -> None:
         self._ranking, self._caps, self._count = ranking, caps, len(caps[0].groups)
+        self._lead = min(caps, key=lambda cap: cap.count)
 
     def top(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
-        return (self._merge if merges(self._caps, k) else self._walk)(users, k, excluded)
+        depth = self._lead.most * (CANDIDATES if len(self._caps) > 1 else 1)
+        merged = self._lead.count * depth + k
+        merges = merged <= MERGED * k
+        at_once = max(1, ENTRIES // (merged if merges else (CANDIDATES + 1) * k))
+        lists = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
+        for start in range(0, len(users), at_once):
+            end = min(start + at_once, len(users))
+            out = None if excluded is None else slice_rows(excluded, start, end)
+            found = self._merge(users[start:end], k, out, depth) if merges else self._walk(users[start:end], k, out)
+            for whole, part in zip(lists, found, strict=True):
+                whole[start:end] = part
+        return lists
 
     @cached_property
     def _parts(self) -> dict[int, Ranking]:
-        return self._ranking.split(self._caps[0].groups)
+        return self._ranking.split(self._lead.groups)
 
-    def _merge(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
-        """The best of each group, as many as a list may have, hold all that a walk would take."""
-        most = self._caps[0].most
-        found = [part.top(users, k if group < 0 else most, excluded) for group, part in self._parts.items()]
-        items, scores = (np.hstack(arrays) for arrays in zip(*found, strict=True))
-        order = np.lexsort((items, -scores), axis=1)[:, :k]
-        lists = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        for one, of in zip(lists, (items, scores), strict=True):
-            one[:, : order.shape[1]] = np.take_along_axis(of, order, axis=1)
-        return lists
+    def _merge(self, users: Floats, k: int, excluded: Csr | None, depth: int) -> tuple[Nums, Floats]:
+        """Walks down the best of each of the lead cap's groups, `depth` or more of them, merged.
+
+        That is the whole ranking's walk, unless it ends, before the list is full, past what was merged of a group that
+        is not full and goes on: then what is merged is doubled. With one cap, as many of a group as a list may have are
+        always enough.
+        """
+        pools = [
+            (group, part.top(users, min(max(depth, k) if group < 0 else depth, len(part) + 1), excluded))
+            for group, part in self._parts.items()
+        ]
+        found, scores = (np.hstack(arrays) for arrays in zip(*(pool for _, pool in pools), strict=True))
+        order = np.lexsort((found, -scores), axis=1)
+        found, scores = (np.take_along_axis(array, order, axis=1) for array in (found, scores))
+        items, best = _take(found, scores, k, self._caps)
+        taken = np.where(items < 0, -2, self._lead.groups[items])
+        unsure = np.zeros(len(users), bool)
+        for group, (last, last_score) in pools:
+            last, last_score = last[:, -1], last_score[:, -1]
+            past = (best[:, -1] < last_score) | ((best[:, -1] == last_score) & (items[:, -1] > last))
+            open_ = (group < 0) | ((taken == group).sum(axis=1) < self._lead.most)
+            unsure |= open_ & past & (last >= 0)
+        again = np.flatnonzero(unsure)
+        half = max(1, len(again) // 2)  # twice as deep for at most half as many at once
+        for some in (again[:half], again[half:]):
+            if len(some):
+                out = None if excluded is None else take_rows(excluded, some)
+                items[some], best[some] = self._merge(users[some], k, out, 2 * depth)
+        return items, best
 
     def _walk(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
-        """The walk goes CANDIDATES k items at a time. Where a list is not full then, the next look leaves out all items
-        of full groups, which the walk would skip: so each look fills the list, or one more group, or finds the end of
-        the ranking.
+        """Walks down the ranking CANDIDATES k items at a time. Where a list is not full then, the next look leaves out
+        all items of full groups, which the walk would skip: so each look fills the list, or one more group, or finds
+        the end of the ranking.
         """
         step = min(CANDIDATES * k, self._count)
         found, scores = self._ranking.top(users, step, excluded)

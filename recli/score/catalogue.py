@@ -53,6 +53,9 @@ class Ranking:
             places[numbers] = np.arange(len(numbers), dtype=np.int32)
         self._places, self._numbers = places, np.append(numbers, np.int32(-1))
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     @cached_property
     def _index(self) -> Any:
         return self._kernels.index_items(self._rows)

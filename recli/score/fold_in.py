@@ -43,7 +43,7 @@ def folded_rows(factors: Factors, history: Csr, kernels: Kernels) -> Floats:
     if not np.isfinite(rows).all():
         raise DataError("the rows of its users overflow float32: are its weights or ratings as large as the model's?")
     P, b_u = (rows[:, :-1], rows[:, -1]) if problem.biased else (rows, problem.levels(history))
-    return _laid_out(factors, P, b_u)
+    return factors.laid_out(P, b_u)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows shows in the rows
@@ -77,9 +77,3 @@ def _back(rotated: Floats, rows: Floats) -> Floats:
     """The orthonormal matrix that undoes the rotation that a half-sweep may leave (orthogonal Procrustes)."""
     left, _, right = np.linalg.svd(rotated.T.astype(np.float64) @ rows)
     return np.asarray(left @ right, np.float32)
-
-
-def _laid_out(factors: Factors, P: Floats, b_u: Floats) -> Floats:
-    extra = [(b_u + factors.b)[:, None]] if factors._has_level else []
-    extra += [np.ones((len(P), 1), np.float32)] if factors._has_item_bias else []
-    return np.ascontiguousarray(np.hstack([P, *extra], dtype=np.float32))

@@ -5,9 +5,9 @@ Fold-in solves it for new users; explanations take its solution apart.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,18 +16,23 @@ from recli.config import FactorizeConfig
 from recli.errors import DataError, UsageError
 from recli.ids import Csr
 from recli.kernels.spec import Floats
-from recli.least_squares import Problems, confidence, regularization
+from recli.least_squares import Doubles, Problems, confidence, damped_means, regularization
+
+SOLVERS = ("ials", "als", "svd", "pop")
+NEEDED = {"ials": ("alpha0", "reg", "nu"), "als": ("reg", "nu")}
 
 
 class Settings(NamedTuple):
-    """Those that a user's row depends on; 0 where the solver has no such thing."""
+    """Those that a user's row depends on; 0 where the solver has no such thing. normalize: of svd, else none."""
 
     solver: str
     loss: str
+    normalize: str
     alpha: float | None
-    alpha0: float
-    reg: float
-    nu: float
+    alpha0: float = 0.0
+    reg: float = 0.0
+    nu: float = 0.0
+    user_damping: float = 0.0
 
 
 class RowProblem:
@@ -36,10 +41,15 @@ class RowProblem:
     """
 
     def __init__(self, factors: Factors) -> None:
-        """Raises DataError where the model's header does not say how its rows came about."""
-        self._factors, self._settings = factors, _settings(factors)
+        """Raises DataError where the model does not say how its rows came about."""
+        self._factors, self._settings = factors, _settings(factors.provenance.config)
         self.alpha0 = self._settings.alpha0
         self.biased = self._settings.solver == "als"
+        if self._settings.normalize == "degree" and factors.seen is None:
+            raise DataError(
+                "the model has no seen lists (factorize --no-seen), whose sums its rows are divided by "
+                "(--normalize degree)"
+            )
 
     @cached_property
     def items(self) -> Floats:
@@ -60,67 +70,84 @@ class RowProblem:
     def learned(self, history: Csr, *, weighted: bool) -> Csr:
         """A history with the values that the solver takes it for, as Factors.seen_values are for the model's own users.
 
-        weighted: its values are weights, else ratings. Raises DataError for negative weights.
+        weighted: its values are weights, else ratings. Raises DataError for negative ones that the solver cannot take.
         """
-        if self._settings.solver != "ials":
-            return history
-        return history._replace(values=confidence(history.values, weighted, self._settings.alpha))
+        values = history.values
+        if self._settings.solver == "ials":
+            return history._replace(values=confidence(values, weighted, self._settings.alpha))
+        if self._settings.normalize == "degree" and len(values) and values.min() < 0:
+            raise DataError(f"expected values of at least 0, as --normalize degree does, found {values.min():g}")
+        return history
 
+    @np.errstate(over="ignore")  # shows in the rows
     def problems(self, history: Csr) -> Problems:
         """Of n users. history: CSR [n, I] as `learned` gives it, or without values: all are 1."""
-        if len(history.values) != len(history.indices):
-            history = history._replace(values=np.ones(len(history.indices), np.float32))
-        return POSED[self._settings.solver](self._factors, self._settings, history)
+        history = _with_values(history)
+        settings, values, count = self._settings, history.values, len(self._factors.item_ids)
+        if settings.solver in ("ials", "als"):
+            penalties = regularization(history.indptr, settings.reg, settings.nu, settings.alpha0, count)
+            if settings.solver == "als":
+                return Problems(history._replace(values=np.ones_like(values)), self._left(history), penalties)
+            shift = np.float32(settings.alpha0 if settings.loss == "hu" else 0)
+            return Problems(history, values + shift, penalties)
+        # x = sum_j t_j y_j: a projection (svd), or nothing, of no columns (pop)
+        targets = values
+        if settings.normalize == "bias":
+            users = np.repeat(self.levels(history), np.diff(history.indptr))
+            targets = self._left(history) - users
+        elif settings.normalize == "degree":
+            sums = self._item_sums[history.indices]
+            targets = np.divide(values, sums, out=np.zeros(len(values)), where=sums > 0).astype(np.float32)
+        penalties = np.ones(len(history.indptr) - 1, np.float32)
+        return Problems(history._replace(values=np.zeros_like(values)), targets, penalties)
 
     def levels(self, history: Csr) -> Floats:
         """b_u where it is no part of x: float32[n]."""
-        return np.zeros(len(history.indptr) - 1, np.float32)
+        users, damping = len(history.indptr) - 1, self._settings.user_damping
+        if not damping:
+            return np.zeros(users, np.float32)
+        history = _with_values(history)
+        groups = np.repeat(np.arange(users), np.diff(history.indptr))
+        return damped_means(self._left(history).astype(np.float64), groups, users, damping).astype(np.float32)
+
+    def _left(self, history: Csr) -> Floats:
+        """Ratings after b + b_v."""
+        return np.asarray(history.values - self._factors.b - self._factors.b_v[history.indices], np.float32)
+
+    @cached_property
+    def _item_sums(self) -> Doubles:
+        """Of the model's users: float64[I]."""
+        assert self._factors.seen is not None
+        seen = _with_values(self._factors.seen)
+        return np.bincount(seen.indices, seen.values, len(self._factors.item_ids)).astype(np.float64)
 
 
-def _ials(factors: Factors, settings: Settings, history: Csr) -> Problems:
-    shift = np.float32(settings.alpha0 if settings.loss == "hu" else 0)
-    penalties = regularization(history.indptr, settings.reg, settings.nu, settings.alpha0, len(factors.item_ids))
-    return Problems(history, history.values + shift, penalties)
+def _with_values(matrix: Csr) -> Csr:
+    if len(matrix.values) == len(matrix.indices):
+        return matrix
+    return matrix._replace(values=np.ones(len(matrix.indices), np.float32))
 
 
-def _als(factors: Factors, settings: Settings, history: Csr) -> Problems:
-    targets = history.values - factors.b - factors.b_v[history.indices]
-    penalties = regularization(history.indptr, settings.reg, settings.nu, 0, len(factors.item_ids))
-    return Problems(history._replace(values=np.ones_like(targets)), targets, penalties)
-
-
-def _pop(factors: Factors, settings: Settings, history: Csr) -> Problems:
-    """Rows have no columns."""
-    return _projection(history)
-
-
-def _projection(history: Csr) -> Problems:
-    """x = sum_j t_j y_j, t the history's values."""
-    nothing = history._replace(values=np.zeros_like(history.values))
-    return Problems(nothing, history.values, np.ones(len(history.indptr) - 1, np.float32))
-
-
-POSED: dict[str, Callable[[Factors, Settings, Csr], Problems]] = {"ials": _ials, "als": _als, "pop": _pop}
-NEEDED = {"ials": ("alpha0", "reg", "nu"), "als": ("reg", "nu")}
-
-
-def _settings(factors: Factors) -> Settings:
-    """What the header says, checked: a file may say anything."""
-    header = factors.provenance.config
+def _settings(header: dict[str, Any]) -> Settings:
+    """What a model's header says, checked: a file may say anything."""
     solver = header.get("solver")
     if solver == "imported":
         raise DataError("an imported model does not say how its rows were learned (solver, weights, regularisation)")
-    if not isinstance(solver, str) or solver not in POSED:
-        raise DataError(f"header: solver: expected one of {', '.join(POSED)}, found {solver!r:.40}")
+    if solver not in SOLVERS:
+        raise DataError(f"header: solver: expected one of {', '.join(SOLVERS)}, found {solver!r:.40}")
     names = {field.name for field in dataclasses.fields(FactorizeConfig)}
     try:
         config = FactorizeConfig(**{name: value for name, value in header.items() if name in names})
     except (TypeError, UsageError) as error:
         raise DataError(f"header: {error}") from error
-    numbers = dict.fromkeys(("alpha0", "reg", "nu"), 0.0)
-    for name in NEEDED.get(solver, ()):
-        value = getattr(config, name)
-        if value is None or (name == "reg" and not np.float32(value)):
-            raise DataError(f"header: {name}: expected that of the {solver} model, found {value!r}")
-        numbers[name] = float(value)
-    return Settings(solver, config.loss, config.alpha, **numbers)
+    numbers = {name: getattr(config, name) for name in NEEDED.get(solver, ())}
+    normalize = config.normalize if solver == "svd" else "none"
+    if normalize == "bias":
+        numbers["user_damping"] = header.get("user_damping")
+    for name, value in numbers.items():
+        usable = isinstance(value, int | float) and math.isfinite(value)
+        if not usable or (name in ("reg", "user_damping") and not np.float32(value) > 0):
+            raise DataError(f"header: {name}: expected that of the {solver} model, found {value!r:.40}")
+    if normalize == "auto":
+        raise DataError("header: normalize: expected bias, degree or none, found auto")
+    return Settings(solver, config.loss, normalize, config.alpha, **numbers)

@@ -13,7 +13,7 @@ from recli.errors import DataError, UsageError
 from recli.ids import Csr, take_rows
 from recli.kernels.spec import Floats, Kernels, Nums
 from recli.score.audience import Audience
-from recli.score.caps import MASK_BYTES, CappedRanking, places
+from recli.score.caps import CAPS_BYTES, CappedRanking
 from recli.score.catalogue import Catalogue, Ranking
 from recli.score.memory import fitting
 from recli.score.prepared import Prepared, PreparedRanking, popularity
@@ -34,22 +34,20 @@ def block_users(
     is impossible.
     """
     items, caps = len(factors.item_ids), len(catalogue.caps)
-    width, item_bytes = places(catalogue.caps, config.k), 4 * (factors.Q.shape[1] + WIDTH)
+    item_bytes = 4 * (factors.Q.shape[1] + WIDTH)
     tables = [table for table in (factors.seen, audience.denied, audience.history) if table]
     left_out = sum(len(table.indices) / max(1, len(table.indptr) - 1) for table in tables)
     return fitting(
-        max(1, min(BLOCK_USERS, BLOCK_ROWS // (width * max(1, config.explain)))),
+        max(1, min(BLOCK_USERS, BLOCK_ROWS // (config.k * max(1, config.explain)))),
         limit,
         fixed=PROCESS_BYTES
         + factors.P.nbytes
         + ((4 if caps else 3) * item_bytes + POPULARITY_BYTES + 4 * caps) * items
-        + (MASK_BYTES if caps else 0)
+        + (CAPS_BYTES if caps else 0)
         + sum(4 * len(table.indices) for table in tables)
         + (0 if audience.folded is None else audience.folded.nbytes)
         + (5 * item_bytes * items if config.explain else 0),  # once in float32, twice in float64
-        each=(ROW_BYTES + 8 * caps + EXPLAINED_BYTES * config.explain) * width
-        + 2 * item_bytes
-        + LEFT_OUT_BYTES * left_out,
+        each=(ROW_BYTES + EXPLAINED_BYTES * config.explain) * config.k + 2 * item_bytes + LEFT_OUT_BYTES * left_out,
         work="scoring",
     )
 

@@ -23,6 +23,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "hu": {"solver": "ials", "loss": "hu", "alpha": 1.5},
     "als": {"solver": "als"},
     "als, nu 1": {"solver": "als", "reg": 0.1, "nu": 1.0},
+    "svd, bias": {"solver": "svd"},
+    "svd, degree": {"solver": "svd", "normalize": "degree"},
+    "svd, none": {"solver": "svd", "normalize": "none"},
 }
 
 
@@ -39,10 +42,18 @@ def past(factors: Factors, user: int) -> Csr:
 
 
 def minimiser(factors: Factors, history: Csr) -> NDArray[np.float64]:
-    """p and b_u of a user with these items: the least squares of the objective's terms, one row a square."""
+    """p and b_u of a user with these items: of svd, the normalised row times V; of others, the least squares of the
+    objective's terms, one row a square.
+    """
     settings, Q = factors.provenance.config, factors.Q.astype(np.float64)
     items, values, (count, rank) = history.indices, history.values.astype(np.float64), Q.shape
     values = values if len(values) else np.ones(len(items))
+    if settings["solver"] == "svd":
+        left = values - float(factors.b) - factors.b_v[items]
+        b_u = left.sum() / (len(items) + 5) if settings["normalize"] == "bias" else 0
+        if settings["normalize"] == "degree":
+            left = values / np.maximum(np.nansum(planted(), axis=0), 1)[items]  # an item has no user
+        return np.append((left - b_u) @ Q[items], b_u)
     if settings["solver"] == "als":
         Y = np.column_stack([Q, np.ones(count)])[items]
         wanted = values - float(factors.b) - factors.b_v[items]

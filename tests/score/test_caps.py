@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recli.artifacts import Factors
 from recli.config import ScoreConfig
+from recli.errors import BusyError
 from recli.kernels.spec import Kernels
 from recli.score import Audience, Cap, Catalogue, block_users, caps, recommend
 from tests.score.models import ALL, EVERYBODY, ITEMS, WITH_STRANGERS, csr, lists, model
@@ -60,6 +61,7 @@ def test_lists_are_what_a_walk_down_the_ranking_takes(kernels: Kernels, data: st
         patch.setattr(caps, "MERGED", draw(st.sampled_from([0, 64])))
         patch.setattr(caps, "CANDIDATES", draw(st.sampled_from([1, 4])))
         patch.setattr(caps, "MASK_ENTRIES", 3 * ITEMS)
+        patch.setattr(caps, "ENTRIES", draw(st.sampled_from([100, 1 << 19])))
         assert_walked(
             model(),
             Audience(WITH_STRANGERS, denied=None if denied is None else csr([sorted(row) for row in denied])),
@@ -110,9 +112,8 @@ def test_a_list_that_caps_make_impossible_ends_early(kernels: Kernels) -> None:
 
 
 def test_caps_take_memory_from_the_blocks() -> None:
-    sizes = [
-        block_users(model(), EVERYBODY, catalogue, ScoreConfig(k=k), None)
-        for k in (10, 10_000)
-        for catalogue in (ALL, Catalogue(None, (Cap(np.zeros(ITEMS, np.int32), 3),)))
-    ]
-    assert sizes[0] == sizes[1] > sizes[2] > sizes[3]
+    capped = Catalogue(None, (Cap(np.zeros(ITEMS, np.int32), 3),))
+    sizes = [block_users(model(), EVERYBODY, catalogue, ScoreConfig(k=9), 500_000_000) for catalogue in (ALL, capped)]
+    assert sizes[0] == sizes[1] == block_users(model(), EVERYBODY, ALL, ScoreConfig(k=9), None)
+    with pytest.raises(BusyError, match=r"scoring needs at least 0.42G"):
+        block_users(model(), EVERYBODY, capped, ScoreConfig(k=9), 400_000_000)

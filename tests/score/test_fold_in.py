@@ -23,7 +23,7 @@ NEW = np.array([-1])
 
 def row_of(factors: Factors, x: np.ndarray) -> np.ndarray:
     """p and b_u in the layout of Factors.user_rows."""
-    if factors.provenance.config["solver"] != "als":
+    if not factors.b:
         return x[:-1]
     return np.concatenate([x[:-1], [x[-1] + float(factors.b), 1]])
 
@@ -103,7 +103,7 @@ def test_an_audience_without_a_history_stays_as_it_is(kernels: Kernels) -> None:
     assert fold_in(EVERYBODY, model(), kernels) is EVERYBODY
 
 
-@pytest.mark.parametrize("solver", ["ials", "als"])
+@pytest.mark.parametrize("solver", ["ials", "als", "svd"])
 def test_a_stranger_with_a_users_history_gets_that_users_list(solver: str, kernels: Kernels) -> None:
     factors = fitted(solver=solver)
     assert factors.seen is not None
@@ -145,6 +145,9 @@ def test_rows_that_overflow_are_refused(kernels: Kernels) -> None:
         ({"solver": "als", "reg": "0.1", "nu": 1}, "header: .*str"),
         ({"solver": "als", "reg": float("nan"), "nu": 1}, "header: --reg nan"),
         ({"solver": "als", "reg": 1e-99, "nu": 1}, "header: reg: expected that of the als model, found 1e-99"),
+        ({"solver": "svd"}, "header: normalize: expected bias, degree or none, found auto"),
+        ({"solver": "svd", "normalize": "bias"}, "header: user_damping: expected that of the svd model, found None"),
+        ({"solver": "svd", "normalize": "bias", "user_damping": 0}, "header: user_damping: .* found 0"),
         ({"solver": "ials", "reg": 0.1, "nu": 1, "alpha0": -1}, "header: --alpha0 -1: expected a value from 0"),
     ],
     ids=str,
@@ -152,6 +155,11 @@ def test_rows_that_overflow_are_refused(kernels: Kernels) -> None:
 def test_a_header_that_does_not_say_how_is_refused(header: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         RowProblem(dataclasses.replace(model(), provenance=Provenance(config=header)))
+
+
+def test_degrees_are_the_sums_of_seen_lists() -> None:
+    with pytest.raises(DataError, match=r"no seen lists .*, whose sums its rows are divided by"):
+        RowProblem(fitted(solver="svd", normalize="degree", seen=False))
 
 
 def test_values_are_what_the_solver_takes_them_for() -> None:
@@ -164,5 +172,9 @@ def test_values_are_what_the_solver_takes_them_for() -> None:
     ):
         problem = RowProblem(fitted(**settings))
         assert problem.learned(history, weighted=weighted).values.tolist() == expected
+    with pytest.raises(DataError, match="expected values of at least 0, as --normalize degree does, found -1"):
+        RowProblem(fitted(solver="svd", normalize="degree")).learned(
+            history._replace(values=np.array([1, -1], np.float32)), weighted=False
+        )
     with pytest.raises(DataError, match="expected weights of at least 0, found -1"):
         problem.learned(history._replace(values=np.array([1, -1], np.float32)), weighted=True)
