@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recli.cli import options as o
-from recli.cli.console import Console, print_json
+from recli.cli.console import Console, print_json, size_text
 from recli.cli.training import Model, Training, valid_share
 from recli.config import FactorizeConfig
 from recli.errors import UsageError
 
 if TYPE_CHECKING:
+    from recli.io import Source
     from recli.kernels.spec import Kernels
 
 D = FactorizeConfig()
@@ -128,18 +129,6 @@ def factorize(
             "--import", metavar="MODEL", help="A finished model instead of training: saved by implicit, or recli."
         ),
     ] = None,
-    store: Annotated[
-        str,
-        o.option("--store", help="How factors are stored: f32, f16, int8, or pq (product quantisation, 1/16)."),
-    ] = D.store,
-    keep_rows: Annotated[
-        bool,
-        o.option("--keep-rows", help="int8, pq: keep the items' exact rows as well, to rescore candidates with."),
-    ] = False,
-    hash_users: Annotated[
-        int | None, o.option("--hash-users", help="Share so many rows among all users, several hashes each.")
-    ] = None,
-    hash_items: Annotated[int | None, o.option("--hash-items", help="The same for items.")] = None,
     no_seen: Annotated[bool, o.option("--no-seen", help="Leave the users' own items out of the model file.")] = False,
     export_vectors: Annotated[
         str | None,
@@ -201,7 +190,8 @@ def factorize(
         else:
             with io.source(inputs, reading.format) as found:
                 out.refuse(found.files)
-                model = training.run(found, backend)
+                is_matrix = io.is_matrix(found)
+                model = _from_matrix(ctx, found, training, backend) if is_matrix else training.run(found, backend)
         if model is None:  # a dry run
             return
         out.write(lambda file: io.write_npz(model.factors, file))
@@ -260,3 +250,41 @@ def _imported(path: str, inputs: list[str], training: Training, kernels: Kernels
     numbers = {"solver": "imported", "users": len(factors.user_ids), "items": len(factors.item_ids)}
     training.say_device()
     return Model(factors, numbers, training.validation(factors, kernels))
+
+
+def _from_matrix(ctx: typer.Context, found: Source, training: Training, kernels: Kernels) -> Model | None:
+    """A matrix that is no ratings table, compressed. Without --rank, --energy may take any rank."""
+    from recli import io
+    from recli.artifacts import Provenance
+    from recli.factorize import Progress, factorize_matrix
+
+    config, console = training.config, training.console
+    if config.solver != "svd":
+        raise UsageError(f"{found.name}: a matrix, not ratings: give --solver svd")
+    for name in ("valid", "normalize", "weight", "where", "duplicates", "columns", "no_seen"):
+        if name in o.given_flags(ctx):
+            raise UsageError(f"{o.flag(name)}: {found.name} is a matrix, not a table of ratings")
+    matrix, columns = io.read_matrix(found)
+    is_dense = not isinstance(matrix, tuple)
+    rows = len(matrix) if is_dense else len(matrix[0]) - 1
+    entries = rows * columns if is_dense else len(matrix[1])
+    console.note(f"read a matrix of {rows:,} x {columns:,}, {entries:,} entries")
+    training.say_device()
+    most = min(rows, columns)
+    rank = most if config.energy is not None and "rank" not in o.given_flags(ctx) else min(config.rank, most)
+    if training.flags["dry_run"]:
+        console.note(f"plan: svd of rank {rank} at most to {training.path}; nothing written")
+        return None
+    with o.about(found.name), console.progress("values", 1) as advance:
+
+        def on_progress(progress: Progress) -> None:
+            advance(progress.done, f"{progress.objective:.0%} converged")
+
+        provenance = Provenance(inputs=found.sha256())
+        factors, report = factorize_matrix(matrix, columns, rank, config, kernels, provenance, on_progress)
+    console.note(
+        f"rank {report['rank']}: {report['parameters_after']:,} parameters of {report['parameters']:,}, "
+        f"{size_text(report['bytes_after'])} of {size_text(report['bytes'])}, "
+        f"relative error {report['relative_error']:.4g}"
+    )
+    return Model(factors, {"solver": "svd", "users": rows, "items": columns, **report})

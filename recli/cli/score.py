@@ -73,7 +73,9 @@ def score(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option("--where", help='Recommend items that meet an SQL condition on --items: "in_stock and price < 50".'),
+        typer.Option(
+            "--where", help='Recommend items that meet an SQL condition on --items: "in_stock and price < 50".'
+        ),
     ] = None,
     max_per: Annotated[
         str | None,

@@ -11,6 +11,7 @@ from recli.artifacts import Factors, Interactions
 from recli.config import FactorizeConfig
 from recli.factorize.als import fit_als
 from recli.factorize.ials import fit_ials
+from recli.factorize.matrix import factorize_matrix
 from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
 from recli.factorize.plan import Plan, estimate
 from recli.factorize.pop import fit_pop
@@ -30,6 +31,7 @@ __all__ = [
     "Watch",
     "estimate",
     "factorize",
+    "factorize_matrix",
     "hold_out",
     "metric_of",
     "no_pairs",

@@ -8,6 +8,7 @@ from recli.io.history import History, read_history
 from recli.io.id_columns import id_order, positions, to_series
 from recli.io.interactions import ReadReport, read_interactions
 from recli.io.items import Items, read_items
+from recli.io.matrices import is_matrix, read_matrix
 from recli.io.npz import fingerprint, read_artifact, write_npz
 from recli.io.pairs import PairTable, Ratings
 from recli.io.parts import PartFolder, footer, hash_inputs
@@ -43,6 +44,7 @@ __all__ = [
     "held_out",
     "id_order",
     "is_pipe",
+    "is_matrix",
     "json_output",
     "output",
     "positions",
@@ -52,6 +54,7 @@ __all__ = [
     "read_ids",
     "read_interactions",
     "read_items",
+    "read_matrix",
     "read_model",
     "read_truth",
     "remove_checkpoint",

@@ -22,7 +22,7 @@ from recli.errors import DataError, MissingInputError, StorageError, UsageError
 from recli.io.background import in_background
 
 STDIN = "-"
-FORMATS = ("parquet", "csv", "ndjson", "npz")
+FORMATS = ("parquet", "csv", "ndjson", "npz", "npy")
 SUFFIXES = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -34,6 +34,7 @@ SUFFIXES = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
     ".npz": "npz",
+    ".npy": "npy",
 }
 COMPRESSIONS = (".gz", ".zst")
 DELIMITERS = "\t,;|"
@@ -155,6 +156,8 @@ def _sniff(path: str, name: str) -> str:
         raise DataError("expected a table, found nothing", file=name)
     if head[:4] == b"PAR1":
         return "parquet"
+    if head[:6] == b"\x93NUMPY":
+        return "npy"
     if head[:4] == b"PK\x03\x04":
         return "npz"
     return "ndjson" if head.lstrip()[:1] == b"{" else "csv"

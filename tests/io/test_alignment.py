@@ -89,5 +89,7 @@ def test_a_validation_file_keeps_what_the_data_knows_and_counts_the_rest() -> No
 
 
 def test_a_validation_file_of_strangers_is_refused() -> None:
-    with pytest.raises(DataError, match=r"valid\.csv: no pair of a user and an item that the training data or the model has"):
+    with pytest.raises(
+        DataError, match=r"valid\.csv: no pair of a user and an item that the training data or the model has"
+    ):
         held_out(data([(7, 10, 5)]), data([(1, 10, 3)]), "valid.csv")
