@@ -235,7 +235,7 @@ def default_output(inputs: list[str], ending: str) -> str:
     if first == "-" or (os.path.exists(first) and not os.path.isfile(first) and not os.path.isdir(first)):
         raise UsageError("the input is a pipe, without a name: say where to write with -o FILE (or -o - for stdout)")
     name = os.path.basename(first.rstrip("/"))
-    for suffix in (".gz", ".zst", ".npz", ".factors", *TABLES):
+    for suffix in (".gz", ".zst", ".npz", ".npy", ".factors", *TABLES):
         name = name.removesuffix(suffix)
     name = re.sub(r"[*?\[\]]+", "", name).strip("-_. ") or "recli"
     return f"{name}{ending}"

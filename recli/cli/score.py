@@ -18,6 +18,7 @@ EXAMPLES = """Examples:
   recli score ratings.factors.npz -k 10 -o recs.parquet
   recli score ratings.factors.npz --users todays_users.csv -o recs.csv
   recli score ratings.factors.npz --truth test.parquet -k 20
+  recli score ratings.factors.npz --history new_users.csv --explain 3 -o recs.parquet
   recli score ratings.factors.npz --pairs test.parquet --truth test.parquet
   recli score ratings.factors.npz --similar all -k 5 -o similar.csv
   recli factorize ratings.csv -o - | recli score - -o - --output-format ndjson
@@ -129,7 +130,8 @@ def score(
     """A model to recommendations: exact top-K lists for all or chosen users, and their quality on held-out data.
 
     Rows are user, item, rank (from 1), score and reason: model, history for a user folded in from --history, or popular
-    for a user that is not known at all.
+    for a user that is not known at all. With --explain also because and because_score: past items, most important
+    first, and their parts of the score (lists; in CSV with | between them).
     """
     job = Job.of(ctx)
     if job.mode == "pairs":

@@ -204,7 +204,7 @@ def _usearch(factors: Factors, dim: int) -> Fill:
                 rows = factors.item_rows(slice(start, start + GRAPH_BLOCK))
                 keys = np.arange(start, start + len(rows), dtype=np.uint64)
                 worker.submit(index.add, keys, rows, threads=1).result()  # 1: the graph depends on the order
-        file.write(index.save())
+        file.write(index.save() or b"")  # without a path, the bytes
 
     return fill
 

@@ -42,7 +42,7 @@ class ReferenceKernels:
         if isinstance(matrix, np.ndarray):
             return Table(matrix.astype(np.float64) @ table.rows)
         values, shape = matrix.values.astype(np.float64), (len(matrix.indptr) - 1, len(table.rows))
-        return Table(sp.csr_array((values, matrix.indices, matrix.indptr), shape=shape) @ table.rows)
+        return Table(np.asarray(sp.csr_array((values, matrix.indices, matrix.indptr), shape=shape) @ table.rows))
 
     def gram(self, left: Sequence[Table], right: Table) -> NDArray[np.float64]:
         return np.vstack([table.rows.T @ right.rows for table in left])

@@ -15,7 +15,8 @@ from recli.kernels.spec import Floats, Nums
 from recli.score.catalogue import Cap, Ranking
 
 CANDIDATES = 4  # how much further than without other caps to look at once
-MERGED = 64  # times k: how many items of all groups together are merged rather than looked for on walks
+PARTS = 256  # at most so many groups are ranked apart and merged
+MERGED = 64  # times k: and at most so many items of all together; else they are looked for on walks
 ENTRIES = 1 << 19  # users times items looked at: at a time
 MASK_ENTRIES = 1 << 22  # users times items of the model: what later looks exclude, at a time
 CAPS_BYTES = 96 * ENTRIES + 10 * MASK_ENTRIES
@@ -31,7 +32,7 @@ class CappedRanking:
     def top(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         depth = self._lead.most * (CANDIDATES if len(self._caps) > 1 else 1)
         merged = self._lead.count * depth + k
-        merges = merged <= MERGED * k
+        merges = self._lead.count <= PARTS and merged <= MERGED * k
         at_once = max(1, ENTRIES // (merged if merges else (CANDIDATES + 1) * k))
         lists = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
         for start in range(0, len(users), at_once):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from recli.artifacts import Factors
 from recli.errors import DataError
@@ -39,7 +40,8 @@ def folded_rows(factors: Factors, history: Csr, kernels: Kernels) -> Floats:
     history: CSR [n, I] as `RowProblem.learned` gives it; no row is empty.
     """
     problem = RowProblem(factors)
-    rows = _minimisers(problem, problem.problems(history), kernels)
+    with threadpool_limits(1):  # the products here are short: threads that wait for each other make them slower
+        rows = _minimisers(problem, problem.problems(history), kernels)
     if not np.isfinite(rows).all():
         raise DataError("the rows of its users overflow float32: are its weights or ratings as large as the model's?")
     P, b_u = (rows[:, :-1], rows[:, -1]) if problem.biased else (rows, problem.levels(history))

@@ -152,7 +152,7 @@ TABLE: list[tuple[str, Make, int, str]] = [
     # usage
     ("frobnicate", nothing, 2, r"No such command 'frobnicate'; the commands are factorize, score"),
     ("", nothing, 2, "Missing command; the commands are factorize, score"),
-    ("factorize", nothing, 2, r"Missing argument 'INPUT.*see recli factorize --help"),
+    ("factorize", nothing, 2, r"nothing to do: give INPUT to train on, or --import MODEL"),
     (f"{F} --bogus", nothing, 2, "No such option: --bogus"),
     (f"{F} --rnak 8", nothing, 2, "No such option: --rnak .*--rank"),
     (f"{F} --rank", nothing, 2, "'--rank' requires an argument"),
@@ -162,7 +162,7 @@ TABLE: list[tuple[str, Make, int, str]] = [
     *(
         (f"{command} {flag}", nothing, 2, f"^recli: error: {flag}: expected one of .*{expected}")
         for command, flag, expected in [
-            (F, "--solver svd", "ials, pop"),
+            (F, "--solver svm", "ials, als, svd, pop"),
             (F, "--loss bpr", "rendle, hu"),
             (F, "--duplicates drop", "last, first"),
             (F, "--device tpu", "auto, cpu, gpu"),
@@ -208,7 +208,7 @@ TABLE: list[tuple[str, Make, int, str]] = [
     ("factorize ratings.csv --json -o -", nothing, 2, "--json and -o - cannot share stdout"),
     ("score ratings.factors.npz --json -o -", nothing, 2, "-o - cannot share stdout"),
     (f"{F} --json --stats -", nothing, 2, "--json and --stats - cannot share stdout"),
-    ("score - --users - -o out.csv", nothing, 2, r"only one of FACTORS, --users and --truth can be -"),
+    ("score - --users - -o out.csv", nothing, 2, r"only one of FACTORS and --users can be -"),
     ("factorize - ratings.csv -o out.npz", nothing, 2, r"- \(stdin\) or a pipe cannot be combined"),
     ("factorize -", nothing, 2, "say where to write with -o"),
     (f"{S} --truth-where rating>3", nothing, 2, "--truth-where .*no --truth"),

@@ -58,7 +58,7 @@ def test_lists_are_what_a_walk_down_the_ranking_takes(kernels: Kernels, data: st
     allowed = draw(st.none() | st.sets(st.integers(0, ITEMS - 1), min_size=1))
     denied = draw(st.none() | st.lists(st.sets(st.integers(0, ITEMS - 1)), min_size=33, max_size=33))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(caps, "MERGED", draw(st.sampled_from([0, 64])))
+        patch.setattr(caps, "PARTS", draw(st.sampled_from([0, 256])))
         patch.setattr(caps, "CANDIDATES", draw(st.sampled_from([1, 4])))
         patch.setattr(caps, "MASK_ENTRIES", 3 * ITEMS)
         patch.setattr(caps, "ENTRIES", draw(st.sampled_from([100, 1 << 19])))
@@ -82,11 +82,11 @@ def test_ties_are_walked_by_item_number(kernels: Kernels) -> None:
     assert items.tolist() == [[0, 1, 3, 4, 5, 6]]
 
 
-@pytest.mark.parametrize("merged", [0, 64])
+@pytest.mark.parametrize("parts", [0, 256])
 def test_a_list_with_one_cap_has_the_highest_scores_that_a_list_can(
-    kernels: Kernels, merged: int, monkeypatch: pytest.MonkeyPatch
+    kernels: Kernels, parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caps, "MERGED", merged)
+    monkeypatch.setattr(caps, "PARTS", parts)
     few, k = np.arange(9, dtype=np.int32), 4
     cap = Cap(np.array([0, 0, 0, 1, 1, 1, 2, 2, -1] + [-1] * (ITEMS - 9), np.int32), 1)
     _, every, _ = lists(recommend(model(), EVERYBODY, Catalogue(few), ScoreConfig(k=9, keep_seen=True), kernels))
@@ -103,9 +103,9 @@ def test_a_list_with_one_cap_has_the_highest_scores_that_a_list_can(
 
 def test_a_list_that_caps_make_impossible_ends_early(kernels: Kernels) -> None:
     cap = Cap((np.arange(ITEMS) % 3).astype(np.int32), 1)
-    for merged in (0, 64):
+    for parts in (0, 256):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(caps, "MERGED", merged)
+            patch.setattr(caps, "PARTS", parts)
             found = recommend(model(), EVERYBODY, Catalogue(None, (cap,)), ScoreConfig(k=5, keep_seen=True), kernels)
             items, _, _ = lists(found)
             assert ((items >= 0).sum(axis=1) == 3).all()
