@@ -6,7 +6,8 @@ With y_j the items' rows to learn from, w_j the weights and t_j the targets of t
     A_u x_u = sum_j t_j y_j,    A_u = alpha0 Y^T Y + regularization_u I + sum_j w_j y_j y_j^T
 
 ials: y = q; t = w + shift, shift = alpha0 for Hu's loss, else 0; regularization_u = reg (n + alpha0 items)^nu (Rendle
-et al. 2022, eq. 4). als: y = [q, 1], x = [p, b_u]; w = 1, t = r - b - b_v; alpha0 = 0.
+et al. 2022, eq. 4). als: y = [q, 1], x = [p, b_u]; w = 1, t = r - b - b_v; alpha0 = 0. svd: y = q; w = alpha0 = 0,
+regularization_u = 1, t the normalised values (score/row_problem.py).
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from recli.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"(<!-- [a-z ]+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
+BLOCK = r"(<!-- [a-z ]+ -->\n)?```(\w+)\n(.*?)```"
+BLOCKS = re.findall(BLOCK, README, re.DOTALL)
 
 
 def blocks(language: str) -> list[str]:
@@ -54,6 +55,18 @@ def test_commands_run_in_order_and_outputs_read_as_shown(folder: Path) -> None:
     for query in blocks("sql"):
         rows = duckdb.sql(query).fetchall()
         assert [row[1] for row in rows] == list(range(1, 11))
+
+
+def test_recipes_run_in_order(folder: Path) -> None:
+    for _, kind, body in re.findall(BLOCK, (ROOT / "docs" / "recipes.md").read_text("utf-8"), re.DOTALL):
+        if kind == "sh":
+            shell(body)
+        elif kind == "python":
+            done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True)
+            assert done.returncode == 0, f"{body}\n{done.stderr}"
+        else:
+            assert kind == "sql"
+            assert [row[1] for row in duckdb.sql(body).fetchall()] == list(range(1, 11))
 
 
 def test_quick_start_shows_recommendations(folder: Path) -> None:

@@ -18,7 +18,7 @@ EXAMPLES = """Examples:
   recli score ratings.factors.npz -k 10 -o recs.parquet
   recli score ratings.factors.npz --users todays_users.csv -o recs.csv
   recli score ratings.factors.npz --truth test.parquet -k 20
-  recli score ratings.factors.npz --history new_users.csv --explain 3 -o recs.parquet
+  recli score ratings.factors.npz --history new.csv --explain 3 -o recs.csv
   recli score ratings.factors.npz --pairs test.parquet --truth test.parquet
   recli score ratings.factors.npz --similar all -k 5 -o similar.csv
   recli factorize ratings.csv -o - | recli score - -o - --output-format ndjson
@@ -80,7 +80,11 @@ def score(
     ] = None,
     max_per: Annotated[
         str | None,
-        o.option("--max-per", help="At most so many items of one value a list, as category=3 or category=3,brand=2."),
+        o.option(
+            "--max-per",
+            help="At most so many items of one value in a list, as category=3 or category=3,brand=2; those without a "
+            "value are not capped.",
+        ),
     ] = None,
     min_score: Annotated[float | None, o.option("--min-score", help="End lists where scores fall below this.")] = None,
     explain: Annotated[
@@ -95,7 +99,11 @@ def score(
     ] = None,
     index: Annotated[
         str | None,
-        o.option("--index", help="Prepared items for quick starts (NPZ): made if it is not there, else used."),
+        o.option(
+            "--index",
+            help="File (NPZ) of what scoring prepares of the model, for quick starts: made if it is not there, else "
+            "mapped.",
+        ),
     ] = None,
     expect: Annotated[
         list[str] | None,

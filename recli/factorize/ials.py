@@ -22,8 +22,8 @@ RELAXATION = (
     1.4  # of all half-sweeps but the first iteration's, which start from noise: saves a quarter of the iterations
 )
 # A model's users are settled: the minimisers given its items, so that a user folded in from the same history gets the
-# same row, and explanations leave no rest. It costs a tenth of 8 iterations and is worth an iteration.
-SETTLING_STEPS = 8
+# same row, and explanations leave no rest. It costs an eighth of 8 iterations and is worth an iteration.
+SETTLING_STEPS = 12
 INITIAL_SCALE = 0.1  # standard deviation of initial rows' norms (Rendle et al. 2022, section 4)
 
 

@@ -66,6 +66,7 @@ class Prepared:
         return cls(**{name: arrays[name] for name in ARRAYS}, provenance=provenance)
 
 
+DAMAGED = "the --index is damaged: remove it, and it will be made again"
 ARRAYS = ("rows", "norms", "order", "by_popularity", "users_by_id")
 
 
@@ -94,5 +95,5 @@ class PreparedRanking:
     def top(self, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         items, scores = self._kernels.topk(self._index, users, k, excluded)
         if len(items) and not -1 <= int(items.min()) <= int(items.max()) < self._count:
-            raise DataError("the --index is damaged: remove it, and it will be made again")
+            raise DataError(DAMAGED)
         return items, scores

@@ -16,7 +16,7 @@ from recli.score.audience import Audience
 from recli.score.caps import CAPS_BYTES, CappedRanking
 from recli.score.catalogue import Catalogue, Ranking
 from recli.score.memory import fitting
-from recli.score.prepared import Prepared, PreparedRanking, popularity
+from recli.score.prepared import DAMAGED, Prepared, PreparedRanking, popularity
 
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
@@ -133,6 +133,8 @@ class Recommender:
             reach = min(reach, self._config.k + (0 if out is None else int(np.diff(out.indptr).max())))
         if reach not in self._popular:
             numbers = np.sort(self._popularity[:reach])
+            if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < len(self._factors.item_ids):
+                raise DataError(DAMAGED)
             counts = self._factors.item_counts[numbers].astype(np.float32)[:, None]
             self._popular = {reach: self._ranking(counts, numbers)}
         return self._popular[reach]

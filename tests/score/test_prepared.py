@@ -79,3 +79,6 @@ def test_items_that_are_not_there_are_not_recommended() -> None:
         recommender = Recommender(model(), ALL, ScoreConfig(k=ITEMS, keep_seen=True), kernels, index)
         with pytest.raises(DataError, match="--index is damaged"):
             list(recommender.lists(Audience(np.arange(3))))
+        index.by_popularity[1] = -7
+        with pytest.raises(DataError, match="--index is damaged"):
+            list(recommender.lists(Audience(np.array([-1]))))
