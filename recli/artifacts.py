@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.encoded import Rows, from_named, named
 from recli.errors import DataError
 from recli.ids import Csr, Ids
 
@@ -77,7 +78,8 @@ class Interactions:
 class Factors:
     """A low-rank model: r(u, v) = p_u . q_v + b_u + b_v + b.
 
-    P: float32[U, r]; Q: float32[I, r], r >= 0; b_u: float32[U]; b_v: float32[I]; b: float32 scalar array. item_counts:
+    P: float32[U, r]; Q: float32[I, r], r >= 0, or encoded (encoded.py), with Q_rows float32[I, r] where the exact rows
+    are kept beside the codes, or None; b_u: float32[U]; b_v: float32[I]; b: float32 scalar array. item_counts:
     int64[I], the popularity of each item. seen_indptr int64[U + 1], seen_indices int32: item numbers that each user
     has, or both None. seen_values: float32[nnz], what the solver took them for (confidence weights, ratings), or None:
     all ones. checked: False takes what the arrays hold on trust (of a model that was read whole before).
@@ -86,8 +88,8 @@ class Factors:
     kind: ClassVar[str] = "factors"
     version: ClassVar[int] = 1
 
-    P: NDArray[np.float32]
-    Q: NDArray[np.float32]
+    P: Rows
+    Q: Rows
     b_u: NDArray[np.float32]
     b_v: NDArray[np.float32]
     b: NDArray[np.float32]
@@ -97,6 +99,7 @@ class Factors:
     seen_indptr: NDArray[np.int64] | None = None
     seen_indices: NDArray[np.int32] | None = None
     seen_values: NDArray[np.float32] | None = None
+    Q_rows: NDArray[np.float32] | None = None
     provenance: Provenance = field(default_factory=Provenance)
     checked: InitVar[bool] = True
 
@@ -104,9 +107,11 @@ class Factors:
         _ids("user_ids", self.user_ids, checked)
         _ids("item_ids", self.item_ids, checked)
         users, items = len(self.user_ids), len(self.item_ids)
-        rank = self.P.shape[1] if self.P.ndim == 2 else -1
-        _array("P", self.P, np.float32, (users, rank), finite=checked)
-        _array("Q", self.Q, np.float32, (items, rank), finite=checked)
+        rank = self.P.shape[1] if len(self.P.shape) == 2 else -1
+        _rows("P", self.P, (users, rank), checked)
+        _rows("Q", self.Q, (items, rank), checked)
+        if self.Q_rows is not None:
+            _array("Q_rows", self.Q_rows, np.float32, (items, rank), finite=checked)
         _array("b_u", self.b_u, np.float32, (users,), finite=checked)
         _array("b_v", self.b_v, np.float32, (items,), finite=checked)
         _array("b", self.b, np.float32, (), finite=checked)
@@ -132,7 +137,13 @@ class Factors:
         return np.ascontiguousarray(np.hstack([P, *extra], dtype=np.float32))
 
     def item_rows(self, nums: NDArray[Any] | slice = slice(None)) -> NDArray[np.float32]:
-        rows = self.Q[nums]
+        return self._with_biases((self.Q if self.Q_rows is None else self.Q_rows)[nums], nums)
+
+    def nominating_rows(self, nums: NDArray[Any] | slice = slice(None)) -> NDArray[np.float32]:
+        """The same, decoded, also where the exact rows are kept."""
+        return self._with_biases(self.Q[nums], nums)
+
+    def _with_biases(self, rows: NDArray[np.float32], nums: NDArray[Any] | slice) -> NDArray[np.float32]:
         extra = [np.ones((len(rows), 1), np.float32)] if self._has_level else []
         extra += [self.b_v[nums][:, None]] if self._has_item_bias else []
         return np.ascontiguousarray(np.hstack([rows, *extra], dtype=np.float32))
@@ -154,20 +165,31 @@ class Factors:
         return Csr(self.seen_indptr, self.seen_indices, values)
 
     def arrays(self) -> Arrays:
-        names = ["P", "Q", "b_u", "b_v", "b", "item_counts", "seen_indptr", "seen_indices", "seen_values"]
-        named = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return {**named, **_id_arrays("user_ids", self.user_ids), **_id_arrays("item_ids", self.item_ids)}
+        names = ["b_u", "b_v", "b", "item_counts", "seen_indptr", "seen_indices", "seen_values", "Q_rows"]
+        arrays = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {
+            **named(self.P, "P"),
+            **named(self.Q, "Q"),
+            **arrays,
+            **_id_arrays("user_ids", self.user_ids),
+            **_id_arrays("item_ids", self.item_ids),
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, provenance: Provenance, *, checked: bool = True) -> Factors:
         take = _Taker(arrays)
+        user_ids, item_ids = take.ids("user_ids"), take.ids("item_ids")
+        P, Q = from_named(arrays, "P", len(user_ids)), from_named(arrays, "Q", len(item_ids))
         return cls(
-            **{name: take[name] for name in ("P", "Q", "b_u", "b_v", "b", "item_counts")},
-            user_ids=take.ids("user_ids"),
-            item_ids=take.ids("item_ids"),
+            P=take["P"] if P is None else P,
+            Q=take["Q"] if Q is None else Q,
+            **{name: take[name] for name in ("b_u", "b_v", "b", "item_counts")},
+            user_ids=user_ids,
+            item_ids=item_ids,
             seen_indptr=arrays.get("seen_indptr"),
             seen_indices=arrays.get("seen_indices"),
             seen_values=arrays.get("seen_values"),
+            Q_rows=arrays.get("Q_rows"),
             provenance=provenance,
             checked=checked,
         )
@@ -226,6 +248,14 @@ def _array(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...], *
         )
     if finite and not np.isfinite(array).all():
         raise DataError(f"array {name}: expected finite numbers, found NaN or infinity")
+
+
+def _rows(name: str, rows: Rows, shape: tuple[int, int], finite: bool) -> None:
+    """An encoded table has checked its own arrays."""
+    if isinstance(rows, np.ndarray):
+        _array(name, rows, np.float32, shape, finite=finite)
+    elif rows.shape != shape:
+        raise DataError(f"array {name}: expected rows {list(shape)}, found {list(rows.shape)}")
 
 
 def _csr(

@@ -102,7 +102,7 @@ class FactorizeConfig(Config):
     normalize: what svd takes from the values before it factors them (factorize/svd.py); auto is bias where they differ.
     energy: svd takes the smallest rank that keeps this share of the squared values, at most `rank`. metric: of
     validation, name@k or rmse; auto is rmse for als, else ndcg@10. patience: validations without a better one, after
-    which training stops.
+    which training stops. store, keep_rows, hash_users, hash_items: how the model is stored (factorize/compress.py).
     """
 
     solver: str = choice("ials", "ials", "als", "svd", "pop")
@@ -124,6 +124,10 @@ class FactorizeConfig(Config):
     patience: int = number(3, 1, 100_000)
     seed: int = number(0, 0, 2**63 - 1)
     seen: bool = True
+    store: str = choice("f32", "f32", "f16", "int8", "pq")
+    keep_rows: bool = False
+    hash_users: int | None = number(None, 1, 2**31 - 1)
+    hash_items: int | None = number(None, 1, 2**31 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

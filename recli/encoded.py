@@ -4,6 +4,7 @@ the rows asked for; its decoded rows are the model.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
@@ -11,9 +12,12 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.errors import DataError
+
 Floats: TypeAlias = NDArray[np.float32]
 Index: TypeAlias = NDArray[Any] | slice
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+MOST_HASHES = 8
 STEPS_PER_OCTAVE = 16  # of a gain: neighbouring ones differ by 4.4%; 255 of them span a factor of 60,000
 
 
@@ -27,6 +31,11 @@ class Half:
     @property
     def shape(self) -> tuple[int, int]:
         return self.codes.shape[0], self.codes.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is stored."""
+        return sum(array.nbytes for array in self.arrays().values())
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -50,6 +59,11 @@ class Int8:
     def shape(self) -> tuple[int, int]:
         return self.codes.shape[0], self.codes.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """Of what is stored."""
+        return sum(array.nbytes for array in self.arrays().values())
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -62,9 +76,12 @@ class Int8:
 
 @dataclass(frozen=True)
 class ProductQuantised:
-    """Rows by direction and length. codes: uint8[n, s], for each of s groups of columns one of 256 centroids, which are
-    rows of books int8[256, rank] times book_scales float32[rank]; groups: uint8 or uint16[rank], the group of each
-    column. gains: uint8[n]; a row is the centroids' times top 2^(-gain / 16).
+    """Most rows by direction and length, a few with one byte a number.
+
+    head: int32[h], ascending, the numbers of the rows that are head_codes int8[h, rank] times head_scales float32[h].
+    The others, in order, have codes uint8[n - h, s], for each of s groups of columns one of 256 centroids, which are
+    rows of books int8[256, rank] times book_scales float32[rank]; groups: uint16[rank], the group of each column.
+    gains: uint8[n - h]; a row is its centroids times top 2^(-gain / STEPS_PER_OCTAVE), top float32[1].
     """
 
     name: ClassVar[str] = "pq"
@@ -74,23 +91,39 @@ class ProductQuantised:
     books: NDArray[np.int8]
     book_scales: Floats
     groups: NDArray[np.uint16]
+    head: NDArray[np.int32]
+    head_codes: NDArray[np.int8]
+    head_scales: Floats
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.codes.shape[0], self.books.shape[1]
+        return len(self.codes) + len(self.head), self.books.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is stored."""
+        return sum(array.nbytes for array in self.arrays().values())
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return self.shape[0]
 
     def __getitem__(self, nums: Index) -> Floats:
-        codes = self.codes[nums]
-        rows = self.books[codes[:, self.groups], np.arange(self.books.shape[1])] * self.book_scales
-        gains = self.top * np.exp2(self.gains[nums].astype(np.float32) / np.float32(-STEPS_PER_OCTAVE))
-        return np.asarray(rows * gains[:, None], np.float32)
+        count, rank = self.shape
+        nums = _numbers(nums, count)
+        before = np.searchsorted(self.head, nums)  # how many of the head have smaller numbers
+        is_head = np.zeros(len(nums), bool)
+        is_head[before < len(self.head)] = self.head[before[before < len(self.head)]] == nums[before < len(self.head)]
+        rows = np.empty((len(nums), rank), np.float32)
+        at = before[is_head]
+        rows[is_head] = self.head_codes[at] * self.head_scales[at][:, None]
+        at = (nums - before)[~is_head]
+        gains = self.top * np.exp2(self.gains[at].astype(np.float32) / np.float32(-STEPS_PER_OCTAVE))
+        centroids = self.books[self.codes[at][:, self.groups], np.arange(rank)] * self.book_scales
+        rows[~is_head] = centroids * gains[:, None]
+        return rows
 
     def arrays(self) -> Arrays:
-        names = ("codes", "gains", "top", "books", "book_scales", "groups")
-        return {name: getattr(self, name) for name in names}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 @dataclass(frozen=True)
@@ -109,17 +142,23 @@ class Hashed:
     def shape(self) -> tuple[int, int]:
         return self.count, self.table.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        return self.table.nbytes
+
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, nums: Index) -> Floats:
-        if isinstance(nums, slice):
-            nums = np.arange(*nums.indices(self.count))
-        places, signs = hashed_places(np.asarray(nums), len(self.table), self.hashes)
+        places, signs = hashed_places(_numbers(nums, self.count), len(self.table), self.hashes)
         total = np.zeros((len(places), self.shape[1]), np.float32)
         for place, sign in zip(places.T, signs.T, strict=True):
             total += sign[:, None] * self.table[place]
         return total
+
+
+def _numbers(nums: Index, count: int) -> NDArray[Any]:
+    return np.arange(*nums.indices(count)) if isinstance(nums, slice) else np.asarray(nums)
 
 
 Encoded: TypeAlias = Half | Int8 | ProductQuantised | Hashed
@@ -131,22 +170,13 @@ def hashed_places(nums: NDArray[Any], size: int, hashes: int) -> tuple[NDArray[n
 
     SplitMix64 (Steele, Lea, Flood 2014) of number and hash: the same on every machine and in every version.
     """
-    mixed = nums.astype(np.uint64)[:, None] * np.uint64(hashes) + np.arange(hashes, dtype=np.uint64)
+    mixed: NDArray[np.uint64] = nums.astype(np.uint64)[:, None] * np.uint64(hashes) + np.arange(hashes, dtype=np.uint64)
     mixed = (mixed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
     signs = np.where(mixed >> np.uint64(63), np.float32(-1), np.float32(1))
     return (mixed % np.uint64(1 << 62) % np.uint64(size)).astype(np.int64), signs
-
-
-def nbytes(rows: Rows) -> int:
-    """Of what is stored."""
-    if isinstance(rows, np.ndarray):
-        return rows.nbytes
-    if isinstance(rows, Hashed):
-        return nbytes(rows.table)
-    return sum(array.nbytes for array in rows.arrays().values())
 
 
 def named(rows: Rows, name: str) -> Arrays:
@@ -158,14 +188,69 @@ def named(rows: Rows, name: str) -> Arrays:
     return {f"{name}_{rows.name}_{part}": array for part, array in rows.arrays().items()}
 
 
-def from_named(arrays: Mapping[str, NDArray[Any]], name: str, count: int) -> Rows | None:
-    """The table of `count` rows stored under this name, or None; not validated."""
+def from_named(arrays: Mapping[str, NDArray[Any]], name: str, count: int | None) -> Rows | None:
+    """The table of `count` rows (None: of any number) stored under this name, or None: there is none. Raises DataError
+    where its arrays do not fit each other; that numbers are finite is for the caller to check.
+    """
+    if name in arrays:
+        return arrays[name]
     if f"{name}_hashes" in arrays:
-        table = from_named(arrays, f"{name}_table", -1)
-        return None if table is None else Hashed(table, count, int(arrays[f"{name}_hashes"]))
+        table = from_named(arrays, f"{name}_table", None)
+        hashes = _part(arrays, f"{name}_hashes", np.uint8, ())
+        if table is None or count is None or not len(table) or not 1 <= int(hashes) <= MOST_HASHES:
+            raise DataError(
+                f"array {name}_hashes: expected 1 to {MOST_HASHES} and a table {name}_table, found {hashes}"
+            )
+        return Hashed(table, count, int(hashes))
     for kind in (Half, Int8, ProductQuantised):
         prefix = f"{name}_{kind.name}_"
         parts = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
         if parts:
-            return kind(**parts)
-    return arrays.get(name)
+            return _checked(kind, parts, prefix, count)
+    return None
+
+
+def _checked(kind: Any, parts: Arrays, prefix: str, count: int | None) -> Rows:
+    names = [field.name for field in dataclasses.fields(kind)]
+    if sorted(parts) != sorted(names):
+        raise DataError(f"arrays {prefix}*: expected {', '.join(names)}, found {', '.join(sorted(parts))}")
+    codes = parts["codes"]
+    n, width = codes.shape if codes.ndim == 2 else (-1, -1)
+    if kind is ProductQuantised:
+        rank = parts["books"].shape[-1] if parts["books"].ndim == 2 else -1
+        h = parts["head"].size
+        _part(parts, "codes", np.uint8, (n, width), prefix)
+        _part(parts, "gains", np.uint8, (n,), prefix)
+        _part(parts, "top", np.float32, (1,), prefix)
+        _part(parts, "books", np.int8, (256, rank), prefix)
+        _part(parts, "book_scales", np.float32, (rank,), prefix)
+        groups = _part(parts, "groups", np.uint16, (rank,), prefix)
+        head = _part(parts, "head", np.int32, (h,), prefix)
+        _part(parts, "head_codes", np.int8, (h, rank), prefix)
+        _part(parts, "head_scales", np.float32, (h,), prefix)
+        if groups.size and groups.max() >= width:
+            raise DataError(f"array {prefix}groups: expected numbers below {width}, found {groups.max()}")
+        if h and not (head[0] >= 0 and head[-1] < n + h and (head[1:] > head[:-1]).all()):
+            raise DataError(f"array {prefix}head: expected rising numbers below {n + h}, found otherwise")
+        n += h
+    else:
+        _part(parts, "codes", np.float16 if kind is Half else np.int8, (n, width), prefix)
+        if kind is Int8:
+            _part(parts, "scales", np.float32, (n,), prefix)
+    if count is not None and n != count:
+        raise DataError(f"array {prefix}codes: expected {count} rows, found {n}")
+    rows: Rows = kind(**parts)
+    return rows
+
+
+def _part(
+    parts: Mapping[str, NDArray[Any]], name: str, dtype: Any, shape: tuple[int, ...], prefix: str = ""
+) -> NDArray[Any]:
+    array = parts[name]
+    if array.dtype != dtype or array.shape != shape:
+        raise DataError(
+            f"array {prefix}{name}: expected {np.dtype(dtype)}{list(shape)}, found {array.dtype}{list(array.shape)}"
+        )
+    if dtype in (np.float32, np.float16) and not np.isfinite(array).all():
+        raise DataError(f"array {prefix}{name}: expected finite numbers, found NaN or infinity")
+    return array

@@ -129,6 +129,18 @@ def factorize(
             "--import", metavar="MODEL", help="A finished model instead of training: saved by implicit, or recli."
         ),
     ] = None,
+    store: Annotated[
+        str,
+        o.option("--store", help="How factors are stored: f32, f16, int8, or pq (product quantisation, 1/16)."),
+    ] = D.store,
+    keep_rows: Annotated[
+        bool,
+        o.option("--keep-rows", help="int8, pq: keep the items' exact rows as well, to rescore candidates with."),
+    ] = False,
+    hash_users: Annotated[
+        int | None, o.option("--hash-users", help="Share so many rows among all users, two for each by hash.")
+    ] = None,
+    hash_items: Annotated[int | None, o.option("--hash-items", help="The same for items.")] = None,
     no_seen: Annotated[bool, o.option("--no-seen", help="Leave the users' own items out of the model file.")] = False,
     export_vectors: Annotated[
         str | None,
@@ -194,6 +206,7 @@ def factorize(
                 model = _from_matrix(ctx, found, training, backend) if is_matrix else training.run(found, backend)
         if model is None:  # a dry run
             return
+        model = _compressed(model, training)
         out.write(lambda file: io.write_npz(model.factors, file))
         if checkpoint_every:
             io.remove_checkpoint(path)
@@ -230,12 +243,33 @@ def _check_flags(ctx: typer.Context, inputs: list[str]) -> None:
     for name in ("metric", "patience"):
         if name in given and params["valid"] is None:
             raise UsageError(f"{o.flag(name)}: there is no --valid for it")
+    if params["keep_rows"] and params["store"] not in ("int8", "pq"):
+        raise UsageError(f"--keep-rows: for --store int8 and pq: {params['store']} needs no rescoring")
     if params["checkpoint_every"] and params["output"] == "-":
         raise UsageError(
             "--checkpoint-every: a checkpoint lies beside the output, and stdout has no place: give -o FILE"
         )
     if params["checkpoint_every"] is not None and params["checkpoint_every"] < 1:
         raise UsageError(f"--checkpoint-every {params['checkpoint_every']}: expected a value from 1 up")
+
+
+def _compressed(model: Model, training: Training) -> Model:
+    """The model as --store and --hash-users, --hash-items ask, and what that costs."""
+    from recli.factorize import compress
+
+    config, console = training.config, training.console
+    if config.store == "f32" and config.hash_users is None and config.hash_items is None:
+        return model
+    factors, report = compress(model.factors, config)
+    share = report["bytes_after"] / report["bytes"]
+    console.note(
+        f"{config.store}: factors of {size_text(report['bytes'])} in {size_text(report['bytes_after'])} ({share:.1%}), "
+        f"relative error {report['error_users']:.2g} of users, {report['error_items']:.2g} of items"
+    )
+    numbers = {**model.numbers, **{f"factor_{name}": value for name, value in report.items()}}
+    if model.validation:
+        numbers |= training.say_loss(model.validation, model.factors, factors)
+    return Model(factors, numbers, model.validation)
 
 
 def _imported(path: str, inputs: list[str], training: Training, kernels: Kernels) -> Model:

@@ -210,6 +210,14 @@ class Training:
         name = validation.metric
         return {f"valid_{name}": abs(best), **({"best_iteration": fit.best} if fit.best else {})}
 
+    def say_loss(self, validation: Validation, before: Factors, after: Factors) -> dict[str, Any]:
+        """What compression costs on the validation pairs."""
+        scores = [validation.of_factors(before), validation.of_factors(after)]
+        change = (scores[1] - scores[0]) / abs(scores[0]) if scores[0] else 0.0
+        name = validation.metric
+        self.console.note(f"validation: {name} {abs(scores[0]):.4f} before, {abs(scores[1]):.4f} after ({change:+.2%})")
+        return {f"uncompressed_{name}": abs(scores[0]), f"compressed_{name}": abs(scores[1])}
+
 
 ITERATIVE = ("ials", "als")
 

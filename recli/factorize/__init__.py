@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recli.artifacts import Factors, Interactions
 from recli.config import FactorizeConfig
 from recli.factorize.als import fit_als
+from recli.factorize.compress import compress
 from recli.factorize.ials import fit_ials
 from recli.factorize.matrix import factorize_matrix
 from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
@@ -29,6 +30,7 @@ __all__ = [
     "Progress",
     "Validation",
     "Watch",
+    "compress",
     "estimate",
     "factorize",
     "factorize_matrix",

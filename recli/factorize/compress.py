@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from scipy.cluster.vq import kmeans2
 
 from recli.artifacts import Factors
 from recli.config import FactorizeConfig
-from recli.encoded import STEPS_PER_OCTAVE, Floats, Half, Hashed, Int8, ProductQuantised, Rows, hashed_places, nbytes
+from recli.encoded import STEPS_PER_OCTAVE, Floats, Half, Hashed, Int8, ProductQuantised, Rows, hashed_places
 from recli.errors import DataError, UsageError
 
 CENTROIDS = 256
+HEAD_SHARE = 0.015  # about how many items product quantisation keeps with a byte a number
 SAMPLE = 20_000  # rows that k-means sees: more change the recall by less than another seed does
 KMEANS_ITERATIONS = 10
 BLOCK = 1 << 13  # rows whose distances to centroids are held together
@@ -35,19 +37,16 @@ def compress(factors: Factors, config: FactorizeConfig) -> tuple[Factors, dict[s
         raise UsageError("the model has rank 0 (pop): it has no factors to compress")
     P, Q = factors.P[:], factors.Q[:]
     user_counts = np.diff(factors.seen_indptr) if factors.seen_indptr is not None else np.ones(len(P))
-    tables = []
-    for rows, size, counts in ((P, config.hash_users, user_counts), (Q, config.hash_items, factors.item_counts)):
-        if size is not None:
-            table = hashed_table(rows, size, counts)
-            tables.append(Hashed(ENCODERS[config.store](table, config.seed), len(rows), HASHES))
-        else:
-            tables.append(ENCODERS[config.store](rows, config.seed))
+    tables = [
+        _encoded(P, config, config.hash_users, user_counts, None),
+        _encoded(Q, config, config.hash_items, factors.item_counts, factors.item_counts),
+    ]
     exact = Q if config.keep_rows else None
     if exact is not None:
         tables[0] = P
     report = {
         "bytes": P.nbytes + Q.nbytes,
-        "bytes_after": nbytes(tables[0]) + nbytes(tables[1]) + (0 if exact is None else exact.nbytes),
+        "bytes_after": tables[0].nbytes + tables[1].nbytes + (0 if exact is None else exact.nbytes),
         "error_users": _relative(P, tables[0]),
         "error_items": _relative(Q, tables[1]),
     }
@@ -55,6 +54,17 @@ def compress(factors: Factors, config: FactorizeConfig) -> tuple[Factors, dict[s
     provenance = dataclasses.replace(factors.provenance, config={**factors.provenance.config, **settings})
     small = dataclasses.replace(factors, P=tables[0], Q=tables[1], Q_rows=exact, provenance=provenance)
     return small, report
+
+
+def _encoded(
+    rows: Floats, config: FactorizeConfig, size: int | None, counts: NDArray[Any], popularity: NDArray[Any] | None
+) -> Rows:
+    table = rows if size is None else hashed_table(rows, size, counts)
+    if config.store == "pq":
+        small: Rows = product_quantised(table, config.seed, None if size else popularity)
+    else:
+        small = ENCODERS[config.store](table)
+    return small if size is None else Hashed(small, len(rows), HASHES)
 
 
 def _relative(rows: Floats, table: Rows) -> float:
@@ -66,7 +76,7 @@ def _relative(rows: Floats, table: Rows) -> float:
     return float(np.sqrt(error / squares)) if squares else 0.0
 
 
-def half(rows: Floats, seed: int) -> Half:
+def half(rows: Floats) -> Half:
     with np.errstate(over="ignore"):
         codes = rows.astype(np.float16)
     if not np.isfinite(codes).all():
@@ -74,7 +84,7 @@ def half(rows: Floats, seed: int) -> Half:
     return Half(codes)
 
 
-def int8(rows: Floats, seed: int) -> Int8:
+def int8(rows: Floats) -> Int8:
     """Each row's largest entry becomes 127."""
     largest = np.abs(rows).max(axis=1, initial=0)
     scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
@@ -82,40 +92,58 @@ def int8(rows: Floats, seed: int) -> Int8:
     return Int8(np.rint(rows / scales[:, None]).astype(np.int8), scales)
 
 
-def product_quantised(rows: Floats, seed: int) -> ProductQuantised:
-    """A sixteenth of the bytes (Jégou, Douze, Schmid 2011, "Product Quantization for Nearest Neighbor Search"), a
-    row's length apart from its direction, since the long rows of popular items would claim all centroids.
+def product_quantised(rows: Floats, seed: int, popularity: NDArray[Any] | None = None) -> ProductQuantised:
+    """A sixteenth of the bytes, where there are many rows (Jégou, Douze, Schmid 2011, "Product Quantization for Nearest
+    Neighbor Search"), a row's length apart from its direction: the long rows of popular items would claim the centroids.
 
     Columns are dealt to groups so that the products of their variances are about equal, which spreads the error evenly
     (eigenvalue allocation: Ge et al. 2013, "Optimized Product Quantization", section 3.1; the canonical basis is that
-    of the principal axes).
+    of the principal axes). popularity: of each row; as many of the most popular ones as the bytes allow are kept with a
+    byte a number, since lists are full of them.
     """
     n, rank = rows.shape
-    lengths = np.linalg.norm(rows, axis=1)
-    directions = rows / np.where(lengths > 0, lengths, 1)[:, None]
-    groups = allocate(np.mean(directions**2, axis=0), max(1, rank // 4 - 2))
-    codes = np.zeros((n, int(groups.max(initial=0)) + 1), np.uint8)
+    books_bytes = rank * (CENTROIDS + 4 + 2)
+    spare = n * rank // 4 - books_bytes - n  # bytes for codes and the head
+    share = HEAD_SHARE if popularity is not None else 0
+    count = max(1, rank // 5, int(spare / max(n, 1) - share * (rank + 8)))
+    size = max(0, (spare - n * count) // (rank + 8 - count - 1)) if popularity is not None else 0
+    head = np.zeros(0, np.int32)
+    if popularity is not None and size:
+        head = np.sort(np.argsort(-popularity, kind="stable")[:size]).astype(np.int32)
+    exact, tail = int8(rows[head]), np.delete(rows, head, axis=0)
+    lengths = np.linalg.norm(tail, axis=1)
+    directions = (tail / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+    groups = allocate(np.mean(directions**2, axis=0), min(count, rank))
+    codes = np.zeros((len(tail), int(groups.max(initial=0)) + 1), np.uint8)
     books, book_scales = np.zeros((CENTROIDS, rank), np.int8), np.ones(rank, np.float32)
     rng = np.random.default_rng(seed)
-    sample = np.sort(rng.choice(n, SAMPLE, replace=False)) if n > SAMPLE else np.arange(n)
+    sample = np.sort(rng.choice(len(tail), SAMPLE, replace=False)) if len(tail) > SAMPLE else np.arange(len(tail))
     for group in range(codes.shape[1]):
         columns = np.flatnonzero(groups == group)
         part = np.ascontiguousarray(directions[:, columns])
         centroids = _centroids(part[sample], rng)
-        scales = np.abs(centroids).max(axis=0) / np.float32(127)
+        scales = np.abs(centroids).max(axis=0, initial=0) / np.float32(127)
         book_scales[columns] = np.where(scales > 0, scales, 1)
         books[: len(centroids), columns] = np.rint(centroids / book_scales[columns])
         codes[:, group] = _nearest(part, books[: len(centroids), columns] * book_scales[columns])
-    unit = ProductQuantised(codes, np.zeros(n, np.uint8), np.float32([1]), books, book_scales, groups)
-    gains = np.zeros(n)
-    for start in range(0, n, BLOCK):
+    nothing = np.zeros(0, np.int32), int8(rows[:0]).codes, np.zeros(0, np.float32)
+    gains = np.zeros(len(tail), np.uint8)
+    unit = ProductQuantised(codes, gains, np.ones(1, np.float32), books, book_scales, groups, *nothing)
+    gains, top = _gains(tail, unit)
+    return dataclasses.replace(unit, gains=gains, top=top, head=head, head_codes=exact.codes, head_scales=exact.scales)
+
+
+def _gains(rows: Floats, unit: ProductQuantised) -> tuple[NDArray[np.uint8], Floats]:
+    """What the decoded directions are to be multiplied by, least squares: codes and the largest."""
+    gains = np.zeros(len(rows))
+    for start in range(0, len(rows), BLOCK):
         at = slice(start, start + BLOCK)
         decoded = unit[at]
         gains[at] = np.einsum("nr,nr->n", decoded, rows[at]) / np.maximum(np.sum(decoded**2, axis=1), 1e-30)
-    top = max(float(gains.max(initial=0)), np.finfo(np.float32).tiny)
+    top = max(float(gains.max(initial=0)), float(np.finfo(np.float32).tiny))
     octaves = np.log2(top / np.maximum(gains, top * 2.0**-40))
     exponents = np.clip(np.rint(octaves * STEPS_PER_OCTAVE), 0, 255).astype(np.uint8)
-    return dataclasses.replace(unit, gains=exponents, top=np.float32([top]))
+    return exponents, np.array([top], np.float32)
 
 
 def allocate(variances: Floats, count: int) -> NDArray[np.uint16]:
@@ -177,8 +205,8 @@ def hashed_table(rows: Floats, size: int, counts: NDArray[Any]) -> Floats:
     return table.astype(np.float32)
 
 
-def _as_it_is(rows: Floats, seed: int) -> Floats:
+def _as_it_is(rows: Floats) -> Floats:
     return rows
 
 
-ENCODERS: dict[str, Any] = {"f32": _as_it_is, "f16": half, "int8": int8, "pq": product_quantised}
+ENCODERS: dict[str, Callable[[Floats], Rows]] = {"f32": _as_it_is, "f16": half, "int8": int8}

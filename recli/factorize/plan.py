@@ -13,6 +13,7 @@ DENSE_RATE = 30e9  # the same for rotations and Gram matrices: 6 rank^2 flops a 
 READ_BYTES = 40  # a row of the input table while it is indexed
 FIT_BYTES = 40  # a pair while the solver runs: by user, by item, seen lists
 SVD_PASSES = 6  # a usual number of products by the matrix and its transpose, each dearer than half a sweep
+STORED_SHARE = {"f32": 1, "f16": 1 / 2, "int8": 1 / 4, "pq": 1 / 16}  # of float32
 TABLES = 4  # copies of the factors at the end: the device's, the host's, rotated, written
 
 
@@ -32,4 +33,6 @@ def estimate(config: FactorizeConfig, users: int, items: int, pairs: int, thread
     memory = PROCESS_BYTES + max(READ_BYTES * pairs, FIT_BYTES * pairs + TABLES * table)
     learned = config.solver in ("als", "svd") or config.alpha is not None  # values other than 1 are kept with the pairs
     seen = (8 if learned else 4) * pairs if config.seen else 0
-    return Plan((entries + dense) / threads, memory, table + seen + 24 * (users + items))
+    return Plan(
+        (entries + dense) / threads, memory, int(table * STORED_SHARE[config.store]) + seen + 24 * (users + items)
+    )

@@ -17,6 +17,7 @@ from recli.score.caps import CAPS_BYTES, CappedRanking
 from recli.score.catalogue import Catalogue, Ranking
 from recli.score.memory import fitting
 from recli.score.prepared import DAMAGED, Prepared, PreparedRanking, popularity
+from recli.score.rescored import RescoredRanking
 
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
@@ -121,9 +122,12 @@ class Recommender:
         return self._factors.item_rows(self._numbers)
 
     @cached_property
-    def _by_score(self) -> Ranking | CappedRanking | PreparedRanking:
+    def _by_score(self) -> Ranking | CappedRanking | PreparedRanking | RescoredRanking:
         if self._prepared is not None and self._catalogue.items is None and not self._catalogue.caps:
             return PreparedRanking(self._kernels, self._prepared)
+        if self._factors.Q_rows is not None and not self._catalogue.caps:
+            nominating = self._ranking(self._factors.nominating_rows(self._numbers), self._catalogue.items)
+            return RescoredRanking(self._kernels, self._factors, nominating)
         return self._ranking(self._items, self._catalogue.items)
 
     def _by_popularity(self, out: Csr | None) -> Ranking | CappedRanking:
