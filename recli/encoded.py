@@ -170,7 +170,7 @@ def hashed_places(nums: NDArray[Any], size: int, hashes: int) -> tuple[NDArray[n
 
     SplitMix64 (Steele, Lea, Flood 2014) of number and hash: the same on every machine and in every version.
     """
-    mixed: NDArray[np.uint64] = nums.astype(np.uint64)[:, None] * np.uint64(hashes) + np.arange(hashes, dtype=np.uint64)
+    mixed: Any = nums.astype(np.uint64)[:, None] * np.uint64(hashes) + np.arange(hashes, dtype=np.uint64)
     mixed = (mixed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -94,7 +94,7 @@ def int8(rows: Floats) -> Int8:
 
 def product_quantised(rows: Floats, seed: int, popularity: NDArray[Any] | None = None) -> ProductQuantised:
     """A sixteenth of the bytes, where there are many rows (Jégou, Douze, Schmid 2011, "Product Quantization for Nearest
-    Neighbor Search"), a row's length apart from its direction: the long rows of popular items would claim the centroids.
+    Neighbor Search"), a row's length apart from its direction: long rows would claim the centroids.
 
     Columns are dealt to groups so that the products of their variances are about equal, which spreads the error evenly
     (eigenvalue allocation: Ge et al. 2013, "Optimized Product Quantization", section 3.1; the canonical basis is that
