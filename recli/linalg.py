@@ -116,7 +116,7 @@ class _Krylov:
             width = len(self._projected)
             values, vectors = np.linalg.eigh(self._projected)
             values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-            wanted = min(rank, int(np.searchsorted(np.cumsum(values), energy)) + 1)
+            wanted = min(rank, int(np.searchsorted(np.cumsum(values), energy / self._unit)) + 1)
             if wanted <= width:
                 s, y = np.sqrt(values[:wanted]), vectors[-len(self._beyond) :, :wanted]
                 residuals = np.sqrt(np.maximum(np.einsum("kr,kr->r", y, self._beyond @ y), 0))  # |B v - s^2 v|

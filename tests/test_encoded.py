@@ -74,7 +74,7 @@ def test_places_lie_in_the_table_and_do_not_depend_on_their_neighbours(size: int
     nums = np.arange(start, start + 20)
     places, signs = hashed_places(nums, size, hashes)
     assert places.shape == signs.shape == (20, hashes)
-    assert (0 <= places).all()
+    assert (places >= 0).all()
     assert (places < size).all()
     assert set(signs.ravel()) <= {-1.0, 1.0}
     np.testing.assert_array_equal(hashed_places(nums[7:9], size, hashes)[0], places[7:9])
