@@ -102,7 +102,7 @@ def product_quantised(rows: Floats, seed: int, popularity: NDArray[Any] | None =
     byte a number, since lists are full of them.
     """
     n, rank = rows.shape
-    books_bytes = rank * (CENTROIDS + 4 + 2)
+    books_bytes = rank * (CENTROIDS + 4 + 2) + 4
     spare = n * rank // 4 - books_bytes - n  # bytes for codes and the head
     share = HEAD_SHARE if popularity is not None else 0
     count = max(1, rank // 5, int(spare / max(n, 1) - share * (rank + 8)))
@@ -149,7 +149,8 @@ def _gains(rows: Floats, unit: ProductQuantised) -> tuple[NDArray[np.uint8], Flo
 def allocate(variances: Floats, count: int) -> NDArray[np.uint16]:
     """The group of each column: the largest variance goes to the group with the smallest product so far."""
     most = -(-len(variances) // count)
-    logs = np.log(np.maximum(variances, variances.max(initial=0) * 1e-12 + 1e-300)).astype(np.float64)
+    exact = variances.astype(np.float64)
+    logs = np.log(np.maximum(exact, exact.max(initial=0) * 1e-12 + 1e-300))
     products, sizes = np.zeros(count), np.zeros(count, int)
     groups = np.zeros(len(variances), np.uint16)
     for column in np.argsort(-logs, kind="stable"):
