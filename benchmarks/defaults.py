@@ -25,7 +25,7 @@ from recli.config import FactorizeConfig, ReadConfig, ScoreConfig
 from recli.factorize import factorize
 from recli.kernels.spec import Kernels
 from recli.metrics import RankingQuality
-from recli.score import recommend
+from recli.score import Audience, Catalogue, recommend
 
 REG = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 ALPHA0 = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -52,7 +52,7 @@ def quality(train: Interactions, test: str, config: FactorizeConfig, backend: Ke
     with io.source([test]) as found:
         users, truth = io.read_truth(found, model, ReadConfig())
     judge = RankingQuality(K, model.item_counts, len(model.user_ids))
-    for block in recommend(model, users.nums, ScoreConfig(k=K), backend):
+    for block in recommend(model, Audience(users.nums), Catalogue(), ScoreConfig(k=K), backend):
         rows = range(block.start, block.start + len(block.items))
         judge.add(block.items, truth.rows(pl.Series(rows).to_numpy()))
     result = judge.result()

@@ -70,16 +70,25 @@ def ours(csr: Csr, X: np.ndarray, Y: np.ndarray, target: float, backend: Kernels
     """Seconds and iterations until the objective is no higher than the target; evaluating it is not counted."""
     start = time.perf_counter()
     by_user = csr._replace(values=csr.values * np.float32(ALPHA))
-    users, items = backend.matrix(by_user), backend.matrix(transpose(by_user, len(Y)))
+    sides = by_user, transpose(by_user, len(Y))
+    matrices, targets = [backend.matrix(side) for side in sides], [side.values + np.float32(1) for side in sides]
     P, Q = backend.table(X), backend.table(Y)
-    user_reg, item_reg = (np.full(len(side), REG, np.float32) for side in (X, Y))
+    penalties = [np.full(len(side), REG, np.float32) for side in (X, Y)]
     seconds = time.perf_counter() - start
     for iteration in range(1, 100):
         start = time.perf_counter()
         relaxation = RELAXATION if iteration > 1 else 1.0
-        common = {"alpha0": 1.0, "shift": 1.0, "steps": STEPS, "relaxation": relaxation}
-        backend.half_sweep(users, P, Q, regularization=user_reg, **common)
-        backend.half_sweep(items, Q, P, regularization=item_reg, **common)
+        for side, (solve, fixed) in enumerate(((P, Q), (Q, P))):
+            backend.half_sweep(
+                matrices[side],
+                solve,
+                fixed,
+                targets=targets[side],
+                alpha0=1.0,
+                regularization=penalties[side],
+                steps=STEPS,
+                relaxation=relaxation,
+            )
         seconds += time.perf_counter() - start
         if objective(csr, backend.host(P), backend.host(Q)) <= target:
             return seconds, iteration
