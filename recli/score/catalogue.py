@@ -69,7 +69,7 @@ class Ranking:
 
     def split(self, groups: Nums) -> dict[int, Ranking]:
         """The same ranking for the items of each group alone. groups: int32[count], that of each item."""
-        places, parts = np.empty_like(self._places), {}
+        places, parts = np.zeros_like(self._places), {}  # of items that are not here too: some place, to be compared
         mine = groups[self._numbers[:-1]]
         order = np.argsort(mine, kind="stable")
         for at in np.split(order, np.flatnonzero(np.diff(mine[order])) + 1):

@@ -12,6 +12,7 @@ from recli.config import ScoreConfig
 from recli.ids import slice_rows, union_rows
 from recli.kernels.spec import Kernels
 from recli.score import Audience, Catalogue, Recommender, block_users, recommend
+from recli.score.catalogue import Ranking
 from tests.score.models import ALL, EVERYBODY, EVERYONE, ITEMS, RANK, WITH_STRANGERS, csr, lists, model
 
 
@@ -98,3 +99,20 @@ def test_rows_are_united_and_cut_as_sets_and_lists_are(
     part = slice_rows(united, start, end)
     found = [part.indices[a:b].tolist() for a, b in zip(part.indptr[:-1], part.indptr[1:], strict=True)]
     assert found == [sorted(a | b) for a, b in rows[start:end]]
+
+
+def test_items_outside_the_catalogue_may_be_left_out_of_its_parts(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their places are never written: memory that held something else must not be read as one."""
+    monkeypatch.setattr("recli.score.catalogue.np.empty_like", lambda like, **more: np.full_like(like, -99, **more))
+    rng = np.random.default_rng(0)
+    rows, numbers = rng.standard_normal((6, 3)).astype(np.float32), np.array([1, 4, 6, 7, 9, 11], np.int32)
+    groups = np.arange(12, dtype=np.int32) % 2
+    users = rng.standard_normal((5, 3)).astype(np.float32)
+    left_out = [[0, 4, 8], [1], [2, 3], [], list(range(12))]
+    out = csr(left_out)
+    for group, part in Ranking(kernels, rows, numbers, 12).split(groups).items():
+        items, _ = part.top(users, 6, out)
+        allowed = [{int(n) for n in numbers if groups[n] == group} - set(left) for left in left_out]
+        assert [set(row[row >= 0].tolist()) for row in items] == allowed
