@@ -179,6 +179,8 @@ class Factors:
     def from_arrays(cls, arrays: Arrays, provenance: Provenance, *, checked: bool = True) -> Factors:
         take = _Taker(arrays)
         user_ids, item_ids = take.ids("user_ids"), take.ids("item_ids")
+        _ids("user_ids", user_ids, checked)
+        _ids("item_ids", item_ids, checked)
         P, Q = from_named(arrays, "P", len(user_ids)), from_named(arrays, "Q", len(item_ids))
         return cls(
             P=take["P"] if P is None else P,
