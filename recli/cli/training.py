@@ -188,9 +188,15 @@ class Training:
                 self.console.note(f"the checkpoint is ignored: {unusable}")
             if resume is not None:
                 self.console.note(f"going on from the checkpoint of iteration {len(resume['objectives'])}")
-            advance = stack.enter_context(self.console.progress("iteration", total))
+            advance = stack.enter_context(
+                self.console.progress("svd" if self.config.solver == "svd" else "iteration", total)
+            )
 
             def on_progress(progress: Progress) -> None:
+                if self.config.solver == "svd":
+                    what = "of the squares kept" if progress.done else "converged"
+                    advance(progress.done, f"{progress.objective:.1%} {what}")
+                    return
                 score = "" if progress.score is None else f", {_score_text(validation, progress.score)}"
                 advance(progress.done, f"objective {progress.objective:.6g}{score}")
 
