@@ -14,8 +14,8 @@ from recli.ids import Csr
 
 
 class Progress(NamedTuple):
-    """After iteration `done` of at most `total`; objective: the latest value known (svd: the share of triplets that have
-    converged, at the end of the squares that are kept); score: of validation, if any.
+    """After iteration `done` of at most `total`; objective: the latest value known (svd: the share of triplets that
+    have converged, at the end of the squares that are kept); score: of validation, if any.
     """
 
     done: int

@@ -135,16 +135,33 @@ def _write_json(file: BinaryIO, content: dict[str, Any]) -> None:
 def _lock(target: Path, shown: str) -> Iterator[None]:
     """One writer a path, by flock on a file beside it, removed at the end; a killed writer's lock ends with it."""
     beside = target.parent / f".{target.name}.lock"
+    opened: list[int] = []
+    try:
+        held = _hold(beside, shown, opened)
+        with _storage_errors(shown):
+            os.ftruncate(held, 0)
+            os.write(held, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        for descriptor in opened:
+            _remove_if_ours(beside, descriptor)
+        # a signal may have come between its creation and our knowing
+        with contextlib.suppress(OSError):
+            _remove_if_ours(beside, os.open(beside, os.O_RDWR | os.O_CLOEXEC))
+
+
+def _hold(beside: Path, shown: str, opened: list[int]) -> int:
+    """A descriptor that has the lock. Those that are to be closed at the end join `opened`."""
     while True:
         try:
             held = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise OutputError(f"cannot create a file in its folder: {error.strerror}", file=shown) from error
+        opened.append(held)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.read(held, 32).decode("ascii", "replace").strip()
-            os.close(held)
             if owner == str(os.getpid()):
                 raise OutputError("two outputs of this run have the same name", file=shown) from None
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
@@ -155,17 +172,19 @@ def _lock(target: Path, shown: str) -> Iterator[None]:
             ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.stat(beside).st_ino == os.fstat(held).st_ino:
-                break
-        os.close(held)  # its holder removed it between our open and our flock: try the new one
+                return held
+        # else its holder removed it between our open and our flock: try the new one
+
+
+def _remove_if_ours(beside: Path, descriptor: int) -> None:
+    """Closes it, and removes the file if it is the one that we have, or can have, the lock of."""
     try:
-        with _storage_errors(shown):
-            os.ftruncate(held, 0)
-            os.write(held, f"{os.getpid()}\n".encode())
-        yield
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(beside).st_ino == os.fstat(descriptor).st_ino:
+                os.unlink(beside)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        os.close(held)
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

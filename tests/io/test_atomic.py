@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import stat
@@ -12,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -289,3 +290,30 @@ def test_json_output_writes_one_object_or_nothing() -> None:
     assert files() == {"stats.json": b'{\n  "name": "Zo\xc3\xab",\n  "users": 3\n}\n'}
     with json_output(None) as write_stats:
         write_stats({"x": object()})
+
+
+@pytest.mark.parametrize("call", ["open", "flock", "ftruncate"])
+def test_a_signal_while_the_lock_is_taken_leaves_none(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler's exception comes when the call has been made, before its result is known."""
+    module = fcntl if call == "flock" else os
+    real = getattr(module, call)
+    pending = [KeyboardInterrupt]
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        result = real(*arguments, **more)
+        if pending:
+            raise pending.pop()
+        return result
+
+    monkeypatch.setattr(module, call, interrupted)
+    with pytest.raises(KeyboardInterrupt), output("new.npz"):
+        pass
+    assert os.listdir() == []
+
+
+def test_a_busy_lock_stays_its_holders(monkeypatch: pytest.MonkeyPatch) -> None:
+    with output("new.npz"):
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(BusyError), output("new.npz"):
+            pass
+        assert os.listdir() == [".new.npz.lock"]
