@@ -11,7 +11,7 @@ import typer
 
 from recli.cli import options as o
 from recli.cli.console import Console, print_json, size_text
-from recli.cli.training import Model, Training, valid_share
+from recli.cli.training import ITERATIVE, Model, Training, valid_share
 from recli.config import FactorizeConfig
 from recli.errors import UsageError
 
@@ -41,11 +41,11 @@ SOLVERS_WITH = {
     "weight": ("ials", "svd"),
     "normalize": ("svd",),
     "energy": ("svd",),
-    "iterations": ("ials", "als"),
-    "tol": ("ials", "als"),
-    "patience": ("ials", "als"),
-    "checkpoint_every": ("ials", "als"),
-    "init": ("ials", "als"),
+    "iterations": ITERATIVE,
+    "tol": ITERATIVE,
+    "patience": ITERATIVE,
+    "checkpoint_every": ITERATIVE,
+    "init": ITERATIVE,
 }
 TRAINING_ONLY = ("solver", *SOLVERS_WITH)
 app = o.app()
@@ -198,7 +198,7 @@ def factorize(
         write_stats = stack.enter_context(io.json_output(stats))
         backend = stack.enter_context(kernels.load(training.device, workers))
         if import_ is not None:
-            model: Model | None = _imported(import_, inputs, training, backend)
+            model = _imported(import_, inputs, training, backend)
         else:
             with io.source(inputs, reading.format) as found:
                 out.refuse(found.files)
@@ -272,7 +272,7 @@ def _compressed(model: Model, training: Training) -> Model:
     return Model(factors, numbers, model.validation)
 
 
-def _imported(path: str, inputs: list[str], training: Training, kernels: Kernels) -> Model:
+def _imported(path: str, inputs: list[str], training: Training, kernels: Kernels) -> Model | None:
     from recli import io
 
     with io.source([path]) as found:
@@ -283,7 +283,11 @@ def _imported(path: str, inputs: list[str], training: Training, kernels: Kernels
             factors = io.with_seen(factors, interactions, found.name, seen=training.config.seen)
     numbers = {"solver": "imported", "users": len(factors.user_ids), "items": len(factors.item_ids)}
     training.say_device()
-    return Model(factors, numbers, training.validation(factors, kernels))
+    validation = training.validation(factors, kernels)
+    if training.flags["dry_run"]:
+        training.say_plan(f"the imported model of {numbers['users']:,} users and {numbers['items']:,} items")
+        return None
+    return Model(factors, numbers, validation)
 
 
 def _from_matrix(ctx: typer.Context, found: Source, training: Training, kernels: Kernels) -> Model | None:
@@ -307,7 +311,7 @@ def _from_matrix(ctx: typer.Context, found: Source, training: Training, kernels:
     most = min(rows, columns)
     rank = most if config.energy is not None and "rank" not in o.given_flags(ctx) else min(config.rank, most)
     if training.flags["dry_run"]:
-        console.note(f"plan: svd of rank {rank} at most to {training.path}; nothing written")
+        training.say_plan(f"svd of rank {rank} at most")
         return None
     with o.about(found.name), console.progress("values", 1) as advance:
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from recli.kernels.spec import Kernels
 
 
+ITERATIVE = ("ials", "als")
+
+
 @dataclass(frozen=True)
 class Model:
     """A model to be stored, what there is to say of it, and how to measure it, if that was asked for."""
@@ -49,6 +52,7 @@ class Training:
     def run(self, found: Source, kernels: Kernels) -> Model | None:
         """The trained model; None for a dry run, whose plan it has said."""
         from recli import factorize, io
+        from recli.artifacts import Factors
 
         interactions, report = io.read_interactions(found, self.reading)
         say_what_was_read(self.console, report)
@@ -56,7 +60,7 @@ class Training:
         start, inputs = None, list(interactions.provenance.inputs)
         if self.flags["init"]:
             with io.source([self.flags["init"]]) as initial:
-                start = io.read_artifact(initial, _factors())
+                start = io.read_artifact(initial, Factors)
                 inputs += initial.sha256()
             self._check_start(start)
             interactions = io.continue_ids(interactions, start, self.flags["init"])
@@ -153,14 +157,18 @@ class Training:
             return False
         work = "" if config.solver == "pop" else f", rank {config.rank}"
         work += f", {config.iterations} iterations" if config.solver in ITERATIVE else ""
-        self.console.note(
-            f"plan: {config.solver}{work}; about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, "
-            f"{size_text(plan.output_bytes)} to {self.path}; nothing written",
-            fields={"plan": plan._asdict()},
+        self.say_plan(
+            f"{config.solver}{work}; about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, "
+            f"{size_text(plan.output_bytes)}",
+            {"plan": plan._asdict()},
         )
-        if self.flags["json_"]:
-            print_json({**self.console.finish(), "output": self.path, "config": config.semantic()})
         return True
+
+    def say_plan(self, plan: str, fields: Mapping[str, Any] | None = None) -> None:
+        """What a dry run says."""
+        self.console.note(f"plan: {plan} to {self.path}; nothing written", fields=fields)
+        if self.flags["json_"]:
+            print_json({**self.console.finish(), "output": self.path, "config": self.config.semantic()})
 
     def _fit(
         self,
@@ -225,9 +233,6 @@ class Training:
         return {f"uncompressed_{name}": abs(scores[0]), f"compressed_{name}": abs(scores[1])}
 
 
-ITERATIVE = ("ials", "als")
-
-
 def valid_share(text: str | None) -> float | None:
     """The share in --valid 10%; None for a file's name."""
     if text is None or not text.endswith("%"):
@@ -243,12 +248,6 @@ def valid_share(text: str | None) -> float | None:
 
 def _score_text(validation: Validation | None, score: float) -> str:
     return f"{validation.metric} {abs(score):.4f}" if validation else ""
-
-
-def _factors() -> type[Factors]:
-    from recli.artifacts import Factors
-
-    return Factors
 
 
 def say_what_was_read(console: Console, report: ReadReport) -> None:

@@ -48,7 +48,11 @@ class _Als:
         self._penalties = [regularization(csr.indptr, self._reg, self._nu, 0, others) for csr, others in sides]
         self._matrices = [kernels.matrix(csr._replace(values=np.ones_like(csr.values))) for csr, _ in sides]
         P, Q = initial_rows(users, rank, config.seed + 1), initial_rows(items, rank, config.seed)
-        b_u, b_v, self._b = np.zeros(users, np.float32), np.zeros(items, np.float32), _mean(data.matrix.values)
+        b_u, b_v, self._b = (
+            np.zeros(users, np.float32),
+            np.zeros(items, np.float32),
+            float(data.matrix.values.mean(dtype=np.float64)),
+        )
         if (start := data.start) is not None:
             P, Q = warm_rows(start.P[:], P), warm_rows(start.Q[:], Q)
             b_u, b_v, self._b = warm_rows(start.b_u, b_u), warm_rows(start.b_v, b_v), float(start.b)
@@ -106,7 +110,3 @@ class _Als:
         P, Q = canonical(rows[:, :-2], item_rows[:, :-2])
         b_u, b_v = rows[:, -2], item_rows[:, -1]
         return Fit(P=P, Q=Q, b_u=b_u, b_v=b_v, b=self._b, settings={"reg": self._reg, "nu": self._nu})
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean(dtype=np.float64))

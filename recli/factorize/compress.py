@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 
 from recli.artifacts import Factors
 from recli.config import FactorizeConfig
@@ -163,6 +162,8 @@ def allocate(variances: Floats, count: int) -> NDArray[np.uint16]:
 
 
 def _centroids(sample: Floats, rng: np.random.Generator) -> Floats:
+    from scipy.cluster.vq import kmeans2  # takes a sixth of a second, which other models need not wait for
+
     distinct = np.unique(sample, axis=0)
     if len(distinct) <= CENTROIDS:
         return distinct

@@ -94,6 +94,18 @@ def test_vectors_are_exported_after_training(recli: Recli, ratings: Path) -> Non
     assert counts["count"].to_list() == pl.read_csv(ratings)["item"].value_counts().sort("item")["count"].to_list()
 
 
+def test_a_dry_run_of_an_import_reads_checks_and_writes_nothing(recli: Recli, theirs: Callable[..., Any]) -> None:
+    theirs()
+    before = {path.name for path in Path().iterdir()}
+    done = recli("factorize", "--import", "implicit.npz", "-n", "--json", "--store", "int8", "--export-vectors", "v")
+    assert done.code == 0
+    plan = f"plan: the imported model of {USERS} users and {ITEMS} items to implicit.factors.npz; nothing written\n"
+    assert done.err.endswith(plan)
+    assert json.loads(done.out)["output"] == "implicit.factors.npz"
+    assert {path.name for path in Path().iterdir()} == before
+    assert recli("factorize", "--import", "rows.parquet", "-n").code == 65
+
+
 def test_a_dry_run_leaves_no_folder(recli: Recli, ratings: Path) -> None:
     assert recli("factorize", ratings, "--export-vectors", "v", "--dry-run").code == 0
     assert not Path("v").exists()
