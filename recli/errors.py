@@ -16,6 +16,9 @@ Signals: 130 Ctrl-C, 143 SIGTERM, 141 whoever read our output has gone.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class RecliError(Exception):
     """An error to show in one line: FILE: what, expected, found, what to do."""
@@ -61,3 +64,12 @@ class StorageError(RecliError):
 
 class BusyError(RecliError):
     exit_code = 75
+
+
+@contextlib.contextmanager
+def about(file: str) -> Iterator[None]:
+    """Steps and arrays know no files: this names the one that their DataErrors are about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error), file=file) from error

@@ -13,7 +13,7 @@ from recli.cli import options as o
 from recli.cli.console import Console, print_json, size_text
 from recli.cli.training import ITERATIVE, Model, Training, valid_share
 from recli.config import FactorizeConfig
-from recli.errors import UsageError
+from recli.errors import UsageError, about
 
 if TYPE_CHECKING:
     from recli.io import Source
@@ -313,7 +313,7 @@ def _from_matrix(ctx: typer.Context, found: Source, training: Training, kernels:
     if training.flags["dry_run"]:
         training.say_plan(f"svd of rank {rank} at most")
         return None
-    with o.about(found.name), console.progress("values", 1) as advance:
+    with about(found.name), console.progress("values", 1) as advance:
 
         def on_progress(progress: Progress) -> None:
             advance(progress.done, f"{progress.objective:.0%} converged")

@@ -4,13 +4,12 @@ flag is also a RECLI_* variable, but for -o and -n, which belong to one run, and
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,7 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from recli.config import Config, ReadConfig
-from recli.errors import DataError, OutputError, UsageError
+from recli.errors import OutputError, UsageError
 
 C = TypeVar("C", bound=Config)
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -178,15 +177,6 @@ def check_paths(inputs: Sequence[str | None], output: str | None, stats: str | N
 
 def _same_file(path: str, other: str) -> bool:
     return os.path.exists(other) and os.path.samefile(path, other)
-
-
-@contextlib.contextmanager
-def about(file: str) -> Iterator[None]:
-    """Steps know no files: this names the one that their DataErrors are about."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(str(error), file=file) from error
 
 
 def let_ctrl_c_through() -> None:

@@ -13,7 +13,7 @@ from recli.cli.score_index import make_index, read_model
 from recli.cli.score_job import Job
 from recli.cli.score_quality import HeldOut
 from recli.cli.score_request import Request, read_request
-from recli.errors import GateError
+from recli.errors import GateError, about
 
 if TYPE_CHECKING:
     from recli.artifacts import Factors, Scores
@@ -76,14 +76,14 @@ class Listing:
         self._file, (self.model, prepared) = found.name, read_model(job, found)
         self.request = read_request(job, self.model, stack)
         self.backend = stack.enter_context(kernels.load(device, job.workers))
-        with o.about(job.flags["history"]):
+        with about(job.flags["history"]):
             self.request = self.request.folded(fold_in(self.request.audience, self.model, self.backend))
         if job.shard and not job.folder:  # after folding: the last bit of a row may depend on the others of its batch
             self.request = self.request.part(*job.shard.bounds(len(self.request.audience)))
         _say_what_was_read(job, self.model, self.request)
         console.note_device(job.flags["device"], device, why, job.workers)
         self.block = block_users(self.model, self.request.audience, self.request.catalogue, config, job.limit)
-        with o.about(found.name):
+        with about(found.name):
             if job.flags["index"] and prepared is None and not job.flags["dry_run"]:
                 prepared = make_index(job, found, self.model, self.backend)
             self.recommender = Recommender(self.model, self.request.catalogue, config, self.backend, prepared)
@@ -95,7 +95,7 @@ class Listing:
     def lists(self, start: int, end: int) -> Iterator[Scores]:
         """The lists of the users from position start to end; what cannot work is raised at once."""
         audience, count = self.request.audience.part(start, end), self._job.config.explain
-        with o.about(self._file):
+        with about(self._file):
             lists = self.recommender.lists(audience, self.block)
             return self._explainer.explain(lists, audience, count) if self._explainer else lists
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from recli.cli import options as o
 from recli.cli.console import print_json, print_table
 from recli.cli.score_job import Job
-from recli.errors import DataError
+from recli.errors import DataError, about
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ def _predictions(
 
     done = 0
     for pairs in table.blocks(size):
-        with o.about(job.flags["factors"]):
+        with about(job.flags["factors"]):
             scores, reasons = predict(model, pairs.users, pairs.items, kernels)
         tally.count(reasons)
         if truth:

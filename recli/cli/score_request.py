@@ -6,9 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from recli.cli import options as o
 from recli.cli.score_job import Job
-from recli.errors import DataError
+from recli.errors import DataError, about
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,11 +72,11 @@ def _read_history(job: Job, model: Factors, stack: ExitStack) -> History:
     from recli import io
     from recli.score import RowProblem
 
-    with o.about("stdin" if job.flags["factors"] == "-" else job.flags["factors"]):
+    with about("stdin" if job.flags["factors"] == "-" else job.flags["factors"]):
         problem = RowProblem(model)
     found = stack.enter_context(io.source([job.flags["history"]]))
     history = io.read_history(found, model, job.reading, learns_from=problem.learns_from)
-    with o.about(found.name):
+    with about(found.name):
         matrix = problem.learned(history.matrix, weighted=problem.learns_from == "weights")
     report = history.report
     guessed = ", ".join(f"{role}={report.columns[role]}" for role in report.guessed)

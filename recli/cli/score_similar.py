@@ -11,7 +11,7 @@ from recli.cli import options as o
 from recli.cli.console import print_json
 from recli.cli.score_job import Job
 from recli.cli.score_request import read_catalogue
-from recli.errors import DataError
+from recli.errors import DataError, about
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ def run(job: Job) -> None:
         candidates = read_catalogue(job, model, stack).items if role == "item" else None
         console.note_device(job.flags["device"], device, why, job.workers)
         size = block_similar(vectors.shape, config, job.limit)
-        with o.about(found.name):
+        with about(found.name):
             backend = stack.enter_context(kernels.load(device, job.workers))
             blocks = similar(vectors, asked, candidates, config, backend, size)
         if job.flags["dry_run"]:

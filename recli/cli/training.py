@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recli.cli import options as o
 from recli.cli.console import Console, print_json, size_text
 from recli.config import FactorizeConfig, ReadConfig
-from recli.errors import BusyError, UsageError
+from recli.errors import BusyError, UsageError, about
 
 if TYPE_CHECKING:
     from recli.artifacts import Factors, Interactions
@@ -77,7 +77,7 @@ class Training:
             if held
             else None
         )
-        with o.about(found.name):
+        with about(found.name):
             factors, fit = self._fit(interactions, train, start, validation, kernels)
         numbers: dict[str, Any] = {
             "solver": self.config.solver,

@@ -21,7 +21,7 @@ from recli.factorize.ials import SETTLING_STEPS, canonical, initial_rows, warm_r
 from recli.factorize.loop import train
 from recli.factorize.model import Data, Fit, Watch
 from recli.ids import transpose
-from recli.kernels.spec import Floats, Kernels, SweepStats
+from recli.kernels.spec import Kernels, SweepStats
 from recli.least_squares import regularization
 
 STEPS = 3  # conjugate-gradient steps a half-sweep: as good as exact solves on ml-100k and ml-1m

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recli.artifacts import Factors, Interactions
-from recli.errors import DataError
+from recli.errors import DataError, about
 from recli.ids import Csr, Ids, to_csr
 from recli.io.id_columns import from_series, look_up, to_series
 
@@ -49,10 +49,8 @@ def _continued(ids: Ids, known: Ids, role: str, name: str) -> tuple[NDArray[np.i
 
 
 def looked_up(ids: Ids, known: Ids, role: str, name: str) -> tuple[pl.Series, NDArray[np.int64]]:
-    try:
+    with about(name):
         return look_up(to_series(ids, role), known, role)
-    except DataError as error:
-        raise DataError(str(error), file=name) from error
 
 
 def renumbered(matrix: Csr, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64], users: int, items: int) -> Csr:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recli.artifacts import Factors, Interactions, Provenance
-from recli.errors import DataError, UsageError
+from recli.errors import DataError, UsageError, about
 from recli.ids import Ids
 from recli.io.alignment import continue_ids
 from recli.io.archives import array_names, read_arrays
@@ -43,7 +43,7 @@ def read_model(found: Source) -> Factors:
             there = ", ".join(sorted(names)[:8]) or "none"
             raise DataError(f"{EXPECTED}, with arrays user_factors and item_factors; found {there}", file=found.name)
         arrays = read_arrays(file, ("user_factors", "item_factors"), found.name)
-    try:
+    with about(found.name):
         P, Q = (_factors(name, array) for name, array in arrays.items())
         if P.shape[1] != Q.shape[1]:
             raise DataError(
@@ -66,8 +66,6 @@ def read_model(found: Source) -> Factors:
                 inputs=found.sha256(),
             ),
         )
-    except DataError as error:
-        raise DataError(str(error), file=found.name) from error
 
 
 def _factors(name: str, array: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from recli.config import DUPLICATES, ReadConfig
 from recli.errors import DataError
 from recli.ids import Csr
 from recli.io.alignment import looked_up, renumbered
-from recli.io.interactions import ReadReport, find_columns, read_interactions
+from recli.io.interactions import ReadReport, find_columns, read_interactions, with_names
 from recli.io.requests import IdList
 from recli.io.sources import Source, column_types, scan
 
@@ -77,17 +77,15 @@ def _with_columns(found: Source, factors: Factors, config: ReadConfig, learns_fr
     nothing is learned from them.
     """
     names = list(column_types(scan(found, header=config.header), found.name))
-    theirs = {role: name for role, name in factors.provenance.columns.items() if name in names}
-    columns = {**theirs, **config.columns}
+    config = with_names(config, factors.provenance.columns, names)
     if learns_from != "ratings":
-        columns["rating"] = ""
+        config = dataclasses.replace(config, columns={**config.columns, "rating": ""})
     if config.weight and config.weight not in names:
         raise DataError(
             f"no column {config.weight!r}, by which the model weighs its pairs (factorize --weight); found "
             f"{', '.join(names)}",
             file=found.name,
         )
-    config = dataclasses.replace(config, columns=columns)
     if learns_from == "ratings" and "rating" not in find_columns(names, config, found.name)[0]:
         raise DataError(
             f"no column looks like the rating, which the model learns from; found {', '.join(names)}: name it with "

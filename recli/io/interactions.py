@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,6 +78,12 @@ def find_columns(
     if "user" in found and found["user"] == found.get("item"):
         raise DataError(f"expected two columns, found user and item both in {found['user']!r} (--columns)", file=name)
     return found, guessed
+
+
+def with_names(config: ReadConfig, theirs: Mapping[str, str], names: Collection[str]) -> ReadConfig:
+    """config with other data's column names, role -> name, for roles that it leaves open, where a table has them."""
+    there = {role: name for role, name in theirs.items() if name in names}
+    return dataclasses.replace(config, columns={**there, **config.columns})
 
 
 def read_interactions(

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,10 +14,10 @@ from numpy.typing import NDArray
 
 from recli.artifacts import PAIR_REASONS, Factors
 from recli.config import ReadConfig
-from recli.errors import DataError
+from recli.errors import DataError, about
 from recli.io.background import in_background
 from recli.io.id_columns import WHOLE_NUMBER, as_id_type, known_ids, look_up, positions, to_series
-from recli.io.interactions import find_columns, read_interactions
+from recli.io.interactions import find_columns, read_interactions, with_names
 from recli.io.scores import free_name
 from recli.io.sources import Source, column_types, scan, table_errors
 
@@ -47,7 +45,7 @@ class PairTable:
 
     def __init__(self, found: Source, factors: Factors, config: ReadConfig) -> None:
         names = column_types(scan(found, header=config.header), found.name)
-        config = _with_names(config, factors, list(names))
+        config = with_names(config, factors.provenance.columns, names)
         self.columns, self.guessed = find_columns(list(names), config, found.name, ROLES)
         theirs = [self.columns[role] for role in ROLES]
         lazy = scan(found, theirs, header=config.header, types=names)
@@ -59,7 +57,7 @@ class PairTable:
             self.stream_bytes = min(STREAM_BYTES, 4 * sum(os.path.getsize(path) for path in found.files))
         known = [known_ids(ids) for ids in (factors.user_ids, factors.item_ids)]
         kinds = column_types(lazy, found.name)
-        with _about(found.name):
+        with about(found.name):
             for column, ids in zip(theirs, known, strict=True):
                 as_id_type(pl.Series([], dtype=kinds[column]), ids.dtype, column)  # raises for floats and the like
         # a column has one type, whatever its last row holds: so all rows are looked over before the first is used
@@ -69,7 +67,7 @@ class PairTable:
         self.rows = int(seen[0])
         if not self.rows:
             raise DataError("no pairs", file=found.name)
-        with _about(found.name):
+        with about(found.name):
             types = [_id_type(*each) for each in zip(theirs, seen[1:], known, strict=True)]
         self._lazy = lazy.select(
             (pl.col(column) if kinds[column].is_integer() else pl.col(column).cast(pl.String)).cast(kind).alias(role)
@@ -104,7 +102,7 @@ class Ratings:
     def __init__(self, found: Source, factors: Factors, config: ReadConfig) -> None:
         """Raises DataError for a table without ratings."""
         names = list(column_types(scan(found, header=config.header), found.name))
-        config = _with_names(config, factors, names)
+        config = with_names(config, factors.provenance.columns, names)
         columns = find_columns(names, config, found.name)[0]
         if "rating" not in columns:
             raise DataError(
@@ -113,7 +111,7 @@ class Ratings:
             )
         held, _ = read_interactions(found, config, where_flag="--truth-where")
         self.column = columns["rating"]
-        with _about(found.name):
+        with about(found.name):
             self._users = look_up(to_series(held.user_ids, "user"), factors.user_ids, columns["user"])[0]
             self._items = look_up(to_series(held.item_ids, "item"), factors.item_ids, columns["item"])[0]
         lengths = np.diff(held.matrix.indptr)
@@ -136,12 +134,6 @@ class Ratings:
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         there = self._keys[at] == keys
         return there, self._values[at[there]]
-
-
-def _with_names(config: ReadConfig, factors: Factors, names: list[str]) -> ReadConfig:
-    """The columns that the user named, else those that the model's data had, where they are there."""
-    theirs = {role: name for role, name in factors.provenance.columns.items() if name in names}
-    return dataclasses.replace(config, columns={**theirs, **config.columns})
 
 
 def _sight(column: str, kind: pl.DataType) -> pl.Expr:
@@ -172,11 +164,3 @@ def _numbered(lazy: pl.LazyFrame, role: str, kind: pl.DataType, known: pl.Series
         .drop("key")
         .with_columns(pl.col(f"{role}_num").fill_null(-1))
     )
-
-
-@contextlib.contextmanager
-def _about(name: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        raise DataError(str(error), file=name) from error

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from recli.artifacts import Factors
 from recli.config import ReadConfig
-from recli.errors import DataError
+from recli.errors import DataError, about
 from recli.ids import Csr, Ids, take_rows, to_csr
+from recli.io.alignment import renumbered
 from recli.io.background import in_background
 from recli.io.id_columns import look_up, number_ids, positions, to_series
-from recli.io.interactions import find_columns, read_rows
+from recli.io.interactions import find_columns, read_rows, with_names
 from recli.io.sources import Source, column_types, first_line, scan, table_errors
 from recli.metrics import Truth
 
@@ -68,10 +69,7 @@ class IdTable:
     def __init__(self, found: Source, factors: Factors, role: str, config: ReadConfig) -> None:
         self._name, self._ids = found.name, factors.user_ids if role == "user" else factors.item_ids
         types = column_types(scan(found, header=config.header), found.name)
-        columns, model_name = config.columns, factors.provenance.columns[role]
-        if role not in columns and model_name in types:
-            columns = {**columns, role: model_name}
-        config = dataclasses.replace(config, columns=columns)
+        config = with_names(config, {role: factors.provenance.columns[role]}, types)
         self.column = find_columns(list(types), config, found.name, roles=(role,))[0][role]
         self.lazy = scan(found, [self.column], header=config.header, types=types)
         self.types = column_types(self.lazy, found.name)
@@ -111,28 +109,20 @@ def _read_pairs(found: Source, factors: Factors, config: ReadConfig) -> tuple[Id
     """The users of a table, their items that the model knows (a row a user, with ones for values), and int64[n], how
     many items they have in all.
     """
-    columns = {**factors.provenance.columns, **config.columns}
-    names = list(column_types(scan(found, header=config.header), found.name))
-    columns = {role: column for role, column in columns.items() if column in names or role in config.columns}
-    frame, _ = read_rows(found, dataclasses.replace(config, columns=columns), ids_only=True, where_flag="--truth-where")
+    names = column_types(scan(found, header=config.header), found.name)
+    config = with_names(config, factors.provenance.columns, names)
+    frame, _ = read_rows(found, config, ids_only=True, where_flag="--truth-where")
     typed = found.format == "parquet"
     with table_errors(found.name):
         rows, user_ids = number_ids(frame["user"], typed=typed)
         item_rows, item_ids = number_ids(frame["item"], typed=typed)
-    users = _look_up(to_series(user_ids, "user"), factors.user_ids, columns.get("user", "user"), found.name)
-    known = _look_up(to_series(item_ids, "item"), factors.item_ids, columns.get("item", "item"), found.name)
+    users = _look_up(to_series(user_ids, "user"), factors.user_ids, config.columns.get("user", "user"), found.name)
+    known = _look_up(to_series(item_ids, "item"), factors.item_ids, config.columns.get("item", "item"), found.name)
     every = to_csr(rows, item_rows, np.ones(len(rows), np.float32), len(user_ids), len(item_ids), "first")[0]
-    items = known.nums[every.indices]
-    there = items >= 0
-    row_of = np.repeat(np.arange(len(user_ids), dtype=np.int32), np.diff(every.indptr))
-    matrix, _ = to_csr(
-        row_of[there], items[there].astype(np.int32), every.values[there], len(user_ids), len(factors.item_ids), "first"
-    )
+    matrix = renumbered(every, np.arange(len(user_ids)), known.nums, len(user_ids), len(factors.item_ids))
     return users, matrix, np.diff(every.indptr)
 
 
 def _look_up(column: pl.Series, ids: Ids, what: str, name: str) -> IdList:
-    try:
+    with about(name):
         return IdList(*look_up(column, ids, what))
-    except DataError as error:
-        raise DataError(str(error), file=name) from error
