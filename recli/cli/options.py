@@ -75,8 +75,10 @@ def given_flags(ctx: typer.Context) -> frozenset[str]:
 
 
 def flag(parameter: str) -> str:
-    """--keep-rows of keep_rows."""
-    return f"--{parameter.strip('_').replace('_', '-')}"
+    """--keep-rows of keep_rows, -k of k, FACTORS of the argument."""
+    if parameter == "factors":
+        return "FACTORS"
+    return f"-{parameter}" if len(parameter) == 1 else f"--{parameter.strip('_').replace('_', '-')}"
 
 
 def option(*flags: str, help: str, **more: Any) -> Any:

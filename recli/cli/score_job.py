@@ -67,9 +67,10 @@ class Job:
     def of(cls, ctx: Any) -> Job:
         modes = [mode for mode in MODES if ctx.params[mode] is not None]
         if len(modes) > 1:
-            raise UsageError(" and ".join(map(flag_name, modes)) + " exclude each other")
+            raise UsageError(" and ".join(map(o.flag, modes)) + " exclude each other")
         mode = modes[0] if modes else "lists"
-        flags = _taken(ctx, mode)
+        given = o.given_flags(ctx)
+        flags = _taken(ctx, mode, given)
         console = Console.of("score", flags)
         config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
         reading = o.read_config({name: flags[name] for name in ("columns", "no_header")}, where=flags["truth_where"])
@@ -78,15 +79,13 @@ class Job:
         path, shard = flags["output"], Shard.parse(flags["shard"]) if flags["shard"] is not None else None
         if path is None and (flags["parts"] is not None or not (flags["truth"] and mode in ("lists", "pairs"))):
             path = o.default_output([flags["factors"]], _ending(mode, flags["parts"], shard))
-        if path is None and config.explain and ctx.get_parameter_source("explain").name == "COMMANDLINE":
+        if path is None and config.explain and "explain" in given:
             raise UsageError(f"--explain {config.explain}: --truth alone writes no lists: give -o FILE")
         if path is None:  # gates that stand in a settings file are for lists that are written
-            flags |= {
-                name: None for name in ("expect", "previous") if ctx.get_parameter_source(name).name != "COMMANDLINE"
-            }
+            flags |= {name: None for name in ("expect", "previous") if name not in given}
         folder = flags["parts"] is not None or bool(shard and path and (path.endswith("/") or os.path.isdir(path)))
         _check_parts(flags, path, folder)
-        piped = [flag_name(name) for name in (*INPUTS, "previous") if flags[name] == "-"]
+        piped = [o.flag(name) for name in (*INPUTS, "previous") if flags[name] == "-"]
         if len(piped) > 1:
             raise UsageError(f"only one of {' and '.join(piped)} can be - (stdin)")
         if flags["truth_where"] is not None and flags["truth"] is None:
@@ -159,7 +158,7 @@ def output_format(path: str | None, asked: str | None) -> str:
     return SUFFIXES[suffix]
 
 
-def _taken(ctx: Any, mode: str) -> dict[str, Any]:
+def _taken(ctx: Any, mode: str, given: frozenset[str]) -> dict[str, Any]:
     """The command's parameters. Of a flag that the mode does not take, the default: on the command line it is refused,
     and what settings files and variables say is for the lists of other runs.
     """
@@ -167,23 +166,17 @@ def _taken(ctx: Any, mode: str) -> dict[str, Any]:
         return dict(ctx.params)
     defaults = {parameter.name: parameter.default for parameter in ctx.command.params}
     others = ctx.params.keys() - {*COMMON, *TAKES[mode]}
-    refused = [name for name in ctx.params if name in others and ctx.get_parameter_source(name).name == "COMMANDLINE"]
+    refused = [name for name in ctx.params if name in others and name in given]
     if refused:
-        takes = ", ".join(flag_name(name) for name in TAKES[mode] if name != mode)
-        raise UsageError(f"{flag_name(mode)} does not go with {', '.join(map(flag_name, refused))}: it takes {takes}")
+        takes = ", ".join(o.flag(name) for name in TAKES[mode] if name != mode)
+        raise UsageError(f"{o.flag(mode)} does not go with {', '.join(map(o.flag, refused))}: it takes {takes}")
     return {name: defaults[name] if name in others else value for name, value in ctx.params.items()}
-
-
-def flag_name(name: str) -> str:
-    if name == "factors":
-        return "FACTORS"
-    return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
 
 
 def _check_items(flags: Mapping[str, Any]) -> None:
     for name in ("where", "max_per"):
         if flags[name] is not None and flags["items"] is None:
-            raise UsageError(f"{flag_name(name)} {flags[name]!r}: there is no --items table for it to look in")
+            raise UsageError(f"{o.flag(name)} {flags[name]!r}: there is no --items table for it to look in")
     if flags["items"] is not None and flags["where"] is None and flags["max_per"] is None:
         raise UsageError(f"--items {flags['items']}: it is there for --where or --max-per: give one of them")
 

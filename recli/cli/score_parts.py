@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
-from recli.cli.score_job import INPUTS, Job, flag_name
+from recli.cli.score_job import INPUTS, Job
 from recli.cli.score_lists import Listing, say_plan
 from recli.cli.shards import NEUTRAL, Shard, run_key, shards
 
@@ -31,7 +31,7 @@ def run(job: Job) -> None:
         whole = not dry and not job.shard
         write_manifest = stack.enter_context(io.json_output(folder.manifest if whole else None))
         write_stats = stack.enter_context(io.json_output(job.flags["stats"]))
-        hashes = io.hash_inputs({flag_name(name): path for name, path in inputs.items()})
+        hashes = io.hash_inputs({o.flag(name): path for name, path in inputs.items()})
         listing = Listing(job, stack)
         key = run_key(job.flags, dict(zip(inputs, hashes.values(), strict=True)), listing.backend.name)
         parts = Parts(job, folder, listing, key)
