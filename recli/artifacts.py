@@ -13,11 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.checks import Arrays, check_array, check_csr, check_ids
 from recli.encoded import Rows, from_named, named
 from recli.errors import DataError
 from recli.ids import Csr, Ids
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +50,10 @@ class Interactions:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        _ids("user_ids", self.user_ids)
-        _ids("item_ids", self.item_ids)
-        _csr("", self.matrix.indptr, self.matrix.indices, len(self.user_ids), len(self.item_ids))
-        _array("data", self.matrix.values, np.float32, (len(self.matrix.indices),), finite=True)
+        check_ids("user_ids", self.user_ids)
+        check_ids("item_ids", self.item_ids)
+        check_csr("", self.matrix.indptr, self.matrix.indices, len(self.user_ids), len(self.item_ids))
+        check_array("data", self.matrix.values, np.float32, (len(self.matrix.indices),), finite=True)
 
     def arrays(self) -> Arrays:
         named: Arrays = {"indptr": self.matrix.indptr, "indices": self.matrix.indices, "data": self.matrix.values}
@@ -64,7 +63,7 @@ class Interactions:
     @classmethod
     def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Interactions:
         take = _Taker(arrays)
-        _array("weighted", take["weighted"], np.bool_, ())
+        check_array("weighted", take["weighted"], np.bool_, ())
         return cls(
             matrix=Csr(take["indptr"], take["indices"], take["data"]),
             user_ids=take.ids("user_ids"),
@@ -104,27 +103,27 @@ class Factors:
     checked: InitVar[bool] = True
 
     def __post_init__(self, checked: bool) -> None:
-        _ids("user_ids", self.user_ids, checked)
-        _ids("item_ids", self.item_ids, checked)
+        check_ids("user_ids", self.user_ids, checked)
+        check_ids("item_ids", self.item_ids, checked)
         users, items = len(self.user_ids), len(self.item_ids)
         rank = self.P.shape[1] if len(self.P.shape) == 2 else -1
         _rows("P", self.P, (users, rank), checked)
         _rows("Q", self.Q, (items, rank), checked)
         if self.Q_rows is not None:
-            _array("Q_rows", self.Q_rows, np.float32, (items, rank), finite=checked)
-        _array("b_u", self.b_u, np.float32, (users,), finite=checked)
-        _array("b_v", self.b_v, np.float32, (items,), finite=checked)
-        _array("b", self.b, np.float32, (), finite=checked)
-        _array("item_counts", self.item_counts, np.int64, (items,))
+            check_array("Q_rows", self.Q_rows, np.float32, (items, rank), finite=checked)
+        check_array("b_u", self.b_u, np.float32, (users,), finite=checked)
+        check_array("b_v", self.b_v, np.float32, (items,), finite=checked)
+        check_array("b", self.b, np.float32, (), finite=checked)
+        check_array("item_counts", self.item_counts, np.int64, (items,))
         if checked and items and int(self.item_counts.min()) < 0:
             raise DataError("array item_counts: expected counts, found a negative number")
         if (self.seen_indptr is None) != (self.seen_indices is None):
             raise DataError("arrays seen_indptr and seen_indices: expected both or neither")
         if self.seen_indptr is not None and self.seen_indices is not None:
-            _csr("seen_", self.seen_indptr, self.seen_indices, users, items, checked)
+            check_csr("seen_", self.seen_indptr, self.seen_indices, users, items, checked)
         if self.seen_values is not None:
             pairs = 0 if self.seen_indices is None else len(self.seen_indices)
-            _array("seen_values", self.seen_values, np.float32, (pairs,), finite=checked)
+            check_array("seen_values", self.seen_values, np.float32, (pairs,), finite=checked)
 
     def user_rows(self, nums: NDArray[Any] | slice) -> NDArray[np.float32]:
         """Rows whose dot products with `item_rows` are the predictions, biases included: float32[n, r + 2 at most]."""
@@ -179,8 +178,8 @@ class Factors:
     def from_arrays(cls, arrays: Arrays, provenance: Provenance, *, checked: bool = True) -> Factors:
         take = _Taker(arrays)
         user_ids, item_ids = take.ids("user_ids"), take.ids("item_ids")
-        _ids("user_ids", user_ids, checked)
-        _ids("item_ids", item_ids, checked)
+        check_ids("user_ids", user_ids, checked)
+        check_ids("item_ids", item_ids, checked)
         P, Q = from_named(arrays, "P", len(user_ids)), from_named(arrays, "Q", len(item_ids))
         return cls(
             P=take["P"] if P is None else P,
@@ -243,54 +242,9 @@ def _id_arrays(name: str, ids: Ids) -> Arrays:
     return {name: ids.values} if ids.offsets is None else {f"{name}_utf8": ids.values, f"{name}_offsets": ids.offsets}
 
 
-def _array(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...], *, finite: bool = False) -> None:
-    if array.dtype != dtype or array.shape != shape:
-        raise DataError(
-            f"array {name}: expected {np.dtype(dtype)}{list(shape)}, found {array.dtype}{list(array.shape)}"
-        )
-    if finite and not np.isfinite(array).all():
-        raise DataError(f"array {name}: expected finite numbers, found NaN or infinity")
-
-
 def _rows(name: str, rows: Rows, shape: tuple[int, int], finite: bool) -> None:
     """An encoded table has checked its own arrays."""
     if isinstance(rows, np.ndarray):
-        _array(name, rows, np.float32, shape, finite=finite)
+        check_array(name, rows, np.float32, shape, finite=finite)
     elif rows.shape != shape:
         raise DataError(f"array {name}: expected rows {list(shape)}, found {list(rows.shape)}")
-
-
-def _csr(
-    prefix: str, indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int, checked: bool = True
-) -> None:
-    _array(f"{prefix}indptr", indptr, np.int64, (rows + 1,))
-    _array(f"{prefix}indices", indices, np.int32, (indices.size,))
-    if not checked:
-        return
-    _rises(f"{prefix}indptr", indptr, len(indices))
-    if len(indices) and not (indices.min() >= 0 and indices.max() < columns):
-        raise DataError(
-            f"array {prefix}indices: expected numbers below {columns}, found {indices.min()} to {indices.max()}"
-        )
-    rising = np.diff(indices) > 0
-    rising[indptr[1:-1][(indptr[1:-1] > 0) & (indptr[1:-1] < len(indices))] - 1] = True  # where a new row begins
-    if not rising.all():
-        raise DataError(f"array {prefix}indices: expected to rise within each row, found otherwise")
-
-
-def _ids(name: str, ids: Ids, checked: bool = True) -> None:
-    """Types and layout; that ids are unique is checked where they are looked up or written (io/id_columns.py)."""
-    if ids.offsets is None:
-        if ids.values.ndim != 1 or ids.values.dtype.kind not in "iu" or not ids.values.dtype.isnative:
-            raise DataError(f"array {name}: expected integers, found {ids.values.dtype}{list(ids.values.shape)}")
-        return
-    _array(f"{name}_utf8", ids.values, np.uint8, (ids.values.size,))
-    _array(f"{name}_offsets", ids.offsets, np.int64, (ids.offsets.size,))
-    if checked:
-        _rises(f"{name}_offsets", ids.offsets, len(ids.values))
-
-
-def _rises(name: str, bounds: NDArray[Any], end: int) -> None:
-    """From 0 to end. Neighbours are compared, not subtracted: a hostile file's differences may overflow."""
-    if not len(bounds) or bounds[0] != 0 or bounds[-1] != end or (bounds[1:] < bounds[:-1]).any():
-        raise DataError(f"array {name}: expected to rise from 0 to {end}, found otherwise")

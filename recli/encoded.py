@@ -12,21 +12,21 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.checks import Arrays, check_array
 from recli.errors import DataError
 
 Floats: TypeAlias = NDArray[np.float32]
 Index: TypeAlias = NDArray[Any] | slice
-Arrays: TypeAlias = dict[str, NDArray[Any]]
 MOST_HASHES = 8
 STEPS_PER_OCTAVE = 16  # of a gain: neighbouring ones differ by 4.4%; 255 of them span a factor of 60,000
 
 
 @dataclass(frozen=True)
-class Half:
-    """float16[n, rank]."""
+class _Codes:
+    """A table whose fields are the arrays that are stored. codes: a row a row of the table, unless said otherwise."""
 
-    name: ClassVar[str] = "f16"
-    codes: NDArray[np.float16]
+    name: ClassVar[str]
+    codes: NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -34,48 +34,38 @@ class Half:
 
     @property
     def nbytes(self) -> int:
-        """Of what is stored."""
         return sum(array.nbytes for array in self.arrays().values())
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return self.shape[0]
+
+    def arrays(self) -> Arrays:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True)
+class Half(_Codes):
+    """float16[n, rank]."""
+
+    name: ClassVar[str] = "f16"
 
     def __getitem__(self, nums: Index) -> Floats:
         return self.codes[nums].astype(np.float32)
 
-    def arrays(self) -> Arrays:
-        return {"codes": self.codes}
-
 
 @dataclass(frozen=True)
-class Int8:
+class Int8(_Codes):
     """codes int8[n, rank] times scales float32[n], one a row."""
 
     name: ClassVar[str] = "int8"
-    codes: NDArray[np.int8]
     scales: Floats
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.codes.shape[0], self.codes.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Of what is stored."""
-        return sum(array.nbytes for array in self.arrays().values())
-
-    def __len__(self) -> int:
-        return len(self.codes)
 
     def __getitem__(self, nums: Index) -> Floats:
         return np.asarray(self.codes[nums] * self.scales[nums][:, None], np.float32)
 
-    def arrays(self) -> Arrays:
-        return {"codes": self.codes, "scales": self.scales}
-
 
 @dataclass(frozen=True)
-class ProductQuantised:
+class ProductQuantised(_Codes):
     """Most rows by direction and length, a few with one byte a number.
 
     head: int32[h], ascending, the numbers of the rows that are head_codes int8[h, rank] times head_scales float32[h].
@@ -85,7 +75,6 @@ class ProductQuantised:
     """
 
     name: ClassVar[str] = "pq"
-    codes: NDArray[np.uint8]
     gains: NDArray[np.uint8]
     top: Floats
     books: NDArray[np.int8]
@@ -98,14 +87,6 @@ class ProductQuantised:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.codes) + len(self.head), self.books.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Of what is stored."""
-        return sum(array.nbytes for array in self.arrays().values())
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, nums: Index) -> Floats:
         count, rank = self.shape
@@ -122,9 +103,6 @@ class ProductQuantised:
         rows[~is_head] = centroids * gains[:, None]
         return rows
 
-    def arrays(self) -> Arrays:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
 
 @dataclass(frozen=True)
 class Hashed:
@@ -133,7 +111,6 @@ class Hashed:
     Large Scale Multitask Learning"; several hashes: Svenstrup et al. 2017, "Hash Embeddings").
     """
 
-    name: ClassVar[str] = "hashed"
     table: Rows
     count: int
     hashes: int
@@ -190,13 +167,14 @@ def named(rows: Rows, name: str) -> Arrays:
 
 def from_named(arrays: Mapping[str, NDArray[Any]], name: str, count: int | None) -> Rows | None:
     """The table of `count` rows (None: of any number) stored under this name, or None: there is none. Raises DataError
-    where its arrays do not fit each other; that numbers are finite is for the caller to check.
+    where encoded arrays do not fit each other or are not finite; those of a plain array are for the caller to check.
     """
     if name in arrays:
         return arrays[name]
     if f"{name}_hashes" in arrays:
         table = from_named(arrays, f"{name}_table", None)
-        hashes = _part(arrays, f"{name}_hashes", np.uint8, ())
+        hashes = arrays[f"{name}_hashes"]
+        check_array(f"{name}_hashes", hashes, np.uint8, ())
         if table is None or count is None or not len(table) or not 1 <= int(hashes) <= MOST_HASHES:
             raise DataError(
                 f"array {name}_hashes: expected 1 to {MOST_HASHES} and a table {name}_table, found {hashes}"
@@ -216,41 +194,34 @@ def _checked(kind: Any, parts: Arrays, prefix: str, count: int | None) -> Rows:
         raise DataError(f"arrays {prefix}*: expected {', '.join(names)}, found {', '.join(sorted(parts))}")
     codes = parts["codes"]
     n, width = codes.shape if codes.ndim == 2 else (-1, -1)
+    expected: dict[str, tuple[Any, tuple[int, ...]]]
     if kind is ProductQuantised:
-        rank = parts["books"].shape[-1] if parts["books"].ndim == 2 else -1
-        h = parts["head"].size
-        _part(parts, "codes", np.uint8, (n, width), prefix)
-        _part(parts, "gains", np.uint8, (n,), prefix)
-        _part(parts, "top", np.float32, (1,), prefix)
-        _part(parts, "books", np.int8, (256, rank), prefix)
-        _part(parts, "book_scales", np.float32, (rank,), prefix)
-        groups = _part(parts, "groups", np.uint16, (rank,), prefix)
-        head = _part(parts, "head", np.int32, (h,), prefix)
-        _part(parts, "head_codes", np.int8, (h, rank), prefix)
-        _part(parts, "head_scales", np.float32, (h,), prefix)
+        rank, h = parts["books"].shape[-1] if parts["books"].ndim == 2 else -1, parts["head"].size
+        expected = {
+            "codes": (np.uint8, (n, width)),
+            "gains": (np.uint8, (n,)),
+            "top": (np.float32, (1,)),
+            "books": (np.int8, (256, rank)),
+            "book_scales": (np.float32, (rank,)),
+            "groups": (np.uint16, (rank,)),
+            "head": (np.int32, (h,)),
+            "head_codes": (np.int8, (h, rank)),
+            "head_scales": (np.float32, (h,)),
+        }
+        n += h
+    elif kind is Int8:
+        expected = {"codes": (np.int8, (n, width)), "scales": (np.float32, (n,))}
+    else:
+        expected = {"codes": (np.float16, (n, width))}
+    for name, (dtype, shape) in expected.items():
+        check_array(prefix + name, parts[name], dtype, shape, finite=np.issubdtype(dtype, np.floating))
+    if kind is ProductQuantised:
+        groups, head = parts["groups"], parts["head"]
         if groups.size and groups.max() >= width:
             raise DataError(f"array {prefix}groups: expected numbers below {width}, found {groups.max()}")
-        if h and not (head[0] >= 0 and head[-1] < n + h and (head[1:] > head[:-1]).all()):
-            raise DataError(f"array {prefix}head: expected rising numbers below {n + h}, found otherwise")
-        n += h
-    else:
-        _part(parts, "codes", np.float16 if kind is Half else np.int8, (n, width), prefix)
-        if kind is Int8:
-            _part(parts, "scales", np.float32, (n,), prefix)
+        if len(head) and not (head[0] >= 0 and head[-1] < n and (head[1:] > head[:-1]).all()):
+            raise DataError(f"array {prefix}head: expected rising numbers below {n}, found otherwise")
     if count is not None and n != count:
         raise DataError(f"array {prefix}codes: expected {count} rows, found {n}")
     rows: Rows = kind(**parts)
     return rows
-
-
-def _part(
-    parts: Mapping[str, NDArray[Any]], name: str, dtype: Any, shape: tuple[int, ...], prefix: str = ""
-) -> NDArray[Any]:
-    array = parts[name]
-    if array.dtype != dtype or array.shape != shape:
-        raise DataError(
-            f"array {prefix}{name}: expected {np.dtype(dtype)}{list(shape)}, found {array.dtype}{list(array.shape)}"
-        )
-    if dtype in (np.float32, np.float16) and not np.isfinite(array).all():
-        raise DataError(f"array {prefix}{name}: expected finite numbers, found NaN or infinity")
-    return array

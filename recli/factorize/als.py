@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from recli.artifacts import Arrays
+from recli.checks import Arrays
 from recli.config import ACTIVITY_POWER, REGULARIZATION, FactorizeConfig
 from recli.errors import DataError
 from recli.factorize.ials import SETTLING_STEPS, canonical, initial_rows, warm_rows

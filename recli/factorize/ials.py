@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recli.artifacts import Arrays
+from recli.checks import Arrays
 from recli.config import ACTIVITY_POWER, REGULARIZATION, UNOBSERVED_SHARE, FactorizeConfig
 from recli.errors import DivergedError
 from recli.factorize.loop import train

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from recli.artifacts import Arrays
+from recli.checks import Arrays
 from recli.config import FactorizeConfig
 from recli.errors import DivergedError
 from recli.factorize.model import Fit, Progress, Watch

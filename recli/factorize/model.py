@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recli.artifacts import Arrays, Factors
+from recli.artifacts import Factors
+from recli.checks import Arrays
 from recli.ids import Csr
 
 

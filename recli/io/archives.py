@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from recli.artifacts import Arrays
+from recli.checks import Arrays
 from recli.errors import DataError
 from recli.io.npz import npz_errors, parse_npy, stored_bytes
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from recli.artifacts import Arrays, Provenance
+from recli.artifacts import Provenance
+from recli.checks import Arrays
 from recli.errors import DataError
 from recli.io.atomic import Output, output
 from recli.io.npz import read_npz, write_npz

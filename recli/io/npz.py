@@ -24,7 +24,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from recli import __version__
-from recli.artifacts import Arrays, Provenance
+from recli.artifacts import Provenance
+from recli.checks import Arrays
 from recli.errors import DataError, StorageError
 from recli.io.sources import Source
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recli.artifacts import Arrays, Factors, Provenance
+from recli.artifacts import Factors, Provenance
+from recli.checks import Arrays
 from recli.errors import DataError
 from recli.ids import Csr
 from recli.kernels.spec import Floats, Kernels, Nums
