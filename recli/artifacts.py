@@ -136,7 +136,11 @@ class Factors:
         return np.ascontiguousarray(np.hstack([P, *extra], dtype=np.float32))
 
     def item_rows(self, nums: NDArray[Any] | slice = slice(None)) -> NDArray[np.float32]:
-        return self._with_biases((self.Q if self.Q_rows is None else self.Q_rows)[nums], nums)
+        return self._with_biases(self.item_factors(nums), nums)
+
+    def item_factors(self, nums: NDArray[Any] | slice = slice(None)) -> NDArray[np.float32]:
+        """The rows of Q that decide: exact where they are kept, else decoded."""
+        return (self.Q if self.Q_rows is None else self.Q_rows)[nums]
 
     def nominating_rows(self, nums: NDArray[Any] | slice = slice(None)) -> NDArray[np.float32]:
         """The same, decoded, also where the exact rows are kept."""

@@ -36,7 +36,7 @@ def run(job: Job) -> None:
         assert out, "only measuring needs no output, and here is nothing to measure"
         found = stack.enter_context(io.source([job.flags["factors"]]))
         model = io.read_artifact(found, Factors)
-        vectors = (model.Q if model.Q_rows is None else model.Q_rows)[:] if role == "item" else model.P[:]
+        vectors = model.item_factors() if role == "item" else model.P[:]
         asked = _asked(job, model, role, stack)
         candidates = read_catalogue(job, model, stack).items if role == "item" else None
         console.note_device(job.flags["device"], device, why, job.workers)

@@ -54,7 +54,7 @@ class _Als:
             float(data.matrix.values.mean(dtype=np.float64)),
         )
         if (start := data.start) is not None:
-            P, Q = warm_rows(start.P[:], P), warm_rows(start.Q[:], Q)
+            P, Q = warm_rows(start.P[:], P), warm_rows(start.item_factors(), Q)
             b_u, b_v, self._b = warm_rows(start.b_u, b_u), warm_rows(start.b_v, b_v), float(start.b)
         self._users = kernels.table(np.column_stack([P, b_u, np.ones_like(b_u)]))
         self._items = kernels.table(np.column_stack([Q, np.ones_like(b_v), b_v]))

@@ -34,7 +34,7 @@ def compress(factors: Factors, config: FactorizeConfig) -> tuple[Factors, dict[s
     """
     if factors.P.shape[1] == 0:
         raise UsageError("the model has rank 0 (pop): it has no factors to compress")
-    P, Q = factors.P[:], factors.Q[:]
+    P, Q = factors.P[:], factors.item_factors()
     user_counts = np.diff(factors.seen_indptr) if factors.seen_indptr is not None else np.ones(len(P))
     tables = [
         _encoded(P, config, config.hash_users, user_counts, None),

@@ -57,7 +57,7 @@ class _Ials:
         self._constant = float(self._targets[0].sum(dtype=np.float64))  # of the objective: spec.py leaves it out
         P, Q = np.zeros((users, rank), np.float32), initial_rows(items, rank, config.seed)
         if data.start is not None:
-            P, Q = warm_rows(data.start.P[:], P), warm_rows(data.start.Q[:], Q)
+            P, Q = warm_rows(data.start.P[:], P), warm_rows(data.start.item_factors(), Q)
         self._P, self._Q = kernels.table(P), kernels.table(Q)
 
     def iterate(self, iteration: int) -> float:

@@ -53,7 +53,7 @@ class RowProblem:
 
     @cached_property
     def items(self) -> Floats:
-        rows = self._factors.Q[:]
+        rows = self._factors.item_factors()
         ones = [np.ones((len(rows), 1), np.float32)] if self.biased else []
         return np.ascontiguousarray(np.hstack([rows, *ones], dtype=np.float32))
 

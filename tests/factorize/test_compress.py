@@ -15,10 +15,12 @@ from recli.encoded import Hashed
 from recli.errors import DataError, UsageError
 from recli.factorize import compress, factorize
 from recli.factorize.compress import allocate, hashed_table, int8, product_quantised
+from recli.ids import take_rows
 from recli.io.npz import read_npz, write_npz
 from recli.kernels import load
 from recli.kernels.spec import Kernels
-from recli.score import Audience, Catalogue, recommend
+from recli.score import Audience, Catalogue, Explainer, recommend
+from recli.score.fold_in import folded_rows
 from tests.factorize.data import interactions, planted
 
 EVERYONE = np.arange(400)
@@ -167,3 +169,17 @@ def test_factors_beyond_half_precision_are_refused(model: Factors) -> None:
     large = dataclasses.replace(model, P=model.P[:] * np.float32(1e8))
     with pytest.raises(DataError, match=r"--store f16: expected factors up to 65504, found .*: use int8"):
         compress(large, FactorizeConfig(store="f16"))
+
+
+def test_what_keeps_its_rows_is_the_exact_model_to_all_but_the_search(model: Factors, kernels: Kernels) -> None:
+    """Folded in, explained, started from or compressed again: by the rows that decide its scores."""
+    kept, _ = compress(model, FactorizeConfig(rank=32, store="pq", keep_rows=True))
+    assert model.seen is not None
+    history, items = take_rows(model.seen, EVERYONE[3:4]), np.arange(6, dtype=np.int32)
+    np.testing.assert_array_equal(*(folded_rows(of, history, kernels) for of in (kept, model)))
+    terms = [Explainer(of).terms(history, model.P[3], items).contributions for of in (kept, model)]
+    np.testing.assert_array_equal(*terms)
+    again = [compress(of, FactorizeConfig(rank=32, store="int8"))[0] for of in (kept, model)]
+    np.testing.assert_array_equal(*(of.Q[:] for of in again))
+    data, config = interactions(planted(400, 900, each=15)), FactorizeConfig(rank=32, iterations=1)
+    np.testing.assert_array_equal(*(factorize(data, config, kernels, start=of)[0].Q[:] for of in (kept, model)))
