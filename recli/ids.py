@@ -49,6 +49,11 @@ class Csr(NamedTuple):
     values: NDArray[np.float32]
 
 
+def row_numbers(indptr: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The row of each entry: int64[nnz]."""
+    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+
+
 def stable_order(nums: NDArray[np.int32], count: int) -> NDArray[Any]:
     """The stable sorting permutation of numbers in [0, count): a counting sort (SciPy's transposition)."""
     n = len(nums)
@@ -130,7 +135,7 @@ def union_rows(matrices: Sequence[Csr], columns: int) -> Csr:
     if len(matrices) == 1:
         return matrices[0]
     rows = len(matrices[0].indptr) - 1
-    row_of = np.concatenate([np.repeat(np.arange(rows), np.diff(matrix.indptr)) for matrix in matrices])
+    row_of = np.concatenate([row_numbers(matrix.indptr) for matrix in matrices])
     entries = np.unique(row_of * columns + np.concatenate([matrix.indices for matrix in matrices]))
     indptr = np.append(0, np.cumsum(np.bincount(entries // columns, minlength=rows)))
     return Csr(indptr, (entries % columns).astype(np.int32), np.ones(len(entries), np.float32))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from recli.ids import Csr, take_rows
+from recli.ids import Csr, row_numbers, take_rows
 
 PER_USER = ("recall", "recall_capped", "ndcg", "map", "hit_rate", "mrr")
 
@@ -51,7 +51,7 @@ def per_user(items: NDArray[np.int32], truth: Truth) -> dict[str, NDArray[np.flo
     n, k = items.shape
     known, sizes = truth.items, truth.sizes
     width = int(max(known.indices.max(initial=-1), items.max(initial=-1))) + 1
-    wanted = np.repeat(np.arange(n), np.diff(known.indptr)) * width + known.indices
+    wanted = row_numbers(known.indptr) * width + known.indices
     hit = np.isin(np.arange(n)[:, None] * width + items, wanted) & (items >= 0)
     hits = hit.sum(axis=1)
     rank = np.arange(1, k + 1)

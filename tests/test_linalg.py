@@ -35,7 +35,7 @@ def with_spectrum(m: int, n: int, s: NDArray[np.float64], seed: int = 0) -> NDAr
     return np.asarray((U * s) @ V.T, np.float32)
 
 
-def check(found: Svd, dense: NDArray[np.floating], rank: int) -> None:
+def assert_is_svd(found: Svd, dense: NDArray[np.floating], rank: int) -> None:
     exact = np.linalg.svd(dense.astype(float), compute_uv=False)
     r = len(found.s)
     assert r <= rank
@@ -54,7 +54,7 @@ def check(found: Svd, dense: NDArray[np.floating], rank: int) -> None:
 @pytest.mark.parametrize("rank", [1, 5, 70, 500])
 def test_any_shape_and_rank(kernels: Kernels, shape: tuple[int, int], rank: int) -> None:
     dense = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    check(truncated_svd(dense, shape[1], rank, kernels), dense, rank)
+    assert_is_svd(truncated_svd(dense, shape[1], rank, kernels), dense, rank)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_sparse_matrix_agrees_with_arpack(kernels: Kernels) -> None:
     found = truncated_svd(to_csr(matrix), 400, 30, kernels)
     exact = np.sort(sp.linalg.svds(matrix.astype(float), k=30)[1])[::-1]
     np.testing.assert_allclose(found.s, exact, rtol=1e-4)
-    check(found, matrix.toarray(), 30)
+    assert_is_svd(found, matrix.toarray(), 30)
     assert found.residual <= 1e-3
 
 

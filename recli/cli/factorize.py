@@ -11,7 +11,7 @@ import typer
 
 from recli.cli import options as o
 from recli.cli.console import Console, print_json, size_text
-from recli.cli.training import ITERATIVE, Model, Training, valid_share
+from recli.cli.training import ITERATIVE, Model, Training, svd_progress, valid_share
 from recli.config import FactorizeConfig
 from recli.errors import UsageError, about
 
@@ -294,7 +294,7 @@ def _from_matrix(ctx: typer.Context, found: Source, training: Training, kernels:
     """A matrix that is no ratings table, compressed. Without --rank, --energy may take any rank."""
     from recli import io
     from recli.artifacts import Provenance
-    from recli.factorize import Progress, factorize_matrix
+    from recli.factorize import factorize_matrix
 
     config, console = training.config, training.console
     if config.solver != "svd":
@@ -313,12 +313,8 @@ def _from_matrix(ctx: typer.Context, found: Source, training: Training, kernels:
     if training.flags["dry_run"]:
         training.say_plan(f"svd of rank {rank} at most")
         return None
-    with about(found.name), console.progress("values", 1) as advance:
-
-        def on_progress(progress: Progress) -> None:
-            advance(progress.done, f"{progress.objective:.0%} converged")
-
-        provenance = Provenance(inputs=found.sha256())
+    with about(found.name), console.progress("svd", 1) as advance:
+        provenance, on_progress = Provenance(inputs=found.sha256()), svd_progress(advance)
         factors, report = factorize_matrix(matrix, columns, rank, config, kernels, provenance, on_progress)
     console.note(
         f"rank {report['rank']}: {report['parameters_after']:,} parameters of {report['parameters']:,}, "

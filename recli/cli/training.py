@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -201,15 +201,11 @@ class Training:
             )
 
             def on_progress(progress: Progress) -> None:
-                if self.config.solver == "svd":
-                    what = "of the squares kept" if progress.done else "converged"
-                    advance(progress.done, f"{progress.objective:.1%} {what}")
-                    return
                 score = "" if progress.score is None else f", {_score_text(validation, progress.score)}"
                 advance(progress.done, f"objective {progress.objective:.6g}{score}")
 
             watch = factorize.Watch(
-                on_progress=on_progress,
+                on_progress=svd_progress(advance) if self.config.solver == "svd" else on_progress,
                 validate=validation.of_fit if validation else None,
                 checkpoint_every=every or 0,
                 save=kept.save if kept else (lambda state: None),
@@ -231,6 +227,16 @@ class Training:
         name = validation.metric
         self.console.note(f"validation: {name} {abs(scores[0]):.4f} before, {abs(scores[1]):.4f} after ({change:+.2%})")
         return {f"uncompressed_{name}": abs(scores[0]), f"compressed_{name}": abs(scores[1])}
+
+
+def svd_progress(advance: Callable[[int, str], None]) -> Callable[[Progress], None]:
+    """What svd reports, of ratings as of any matrix."""
+
+    def on_progress(progress: Progress) -> None:
+        what = "of the squares kept" if progress.done else "converged"
+        advance(progress.done, f"{progress.objective:.1%} {what}")
+
+    return on_progress
 
 
 def valid_share(text: str | None) -> float | None:

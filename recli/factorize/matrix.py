@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from recli.artifacts import Factors, Provenance
 from recli.config import FactorizeConfig
 from recli.errors import DataError
-from recli.factorize.model import OnProgress, Progress
-from recli.ids import Csr, Ids
+from recli.factorize.model import OnProgress
+from recli.factorize.svd import low_rank, squares_of
+from recli.ids import Csr, Ids, row_numbers
 from recli.kernels.spec import Kernels
-from recli.linalg import truncated_svd
 
 BLOCK = 1 << 22  # numbers of a dense matrix, or entries of a sparse one, compared with their factors at a time
 
@@ -38,15 +38,9 @@ def factorize_matrix(
     if not squares:
         raise DataError("all entries are zero")
     rows = len(matrix) if isinstance(matrix, np.ndarray) else len(matrix.indptr) - 1
-    energy = np.inf if config.energy is None else config.energy * squares
-
-    def on_check(converged: int, wanted: int) -> None:
-        on_progress(Progress(0, 1, converged / max(1, wanted)))
-
-    found = truncated_svd(matrix, columns, max_rank, kernels, energy=energy, seed=config.seed, on_check=on_check)
-    P, Q = np.ascontiguousarray(found.U * found.s.astype(np.float32)), np.ascontiguousarray(found.V)
+    P, Q, kept = low_rank(matrix, columns, max_rank, squares, config, kernels, on_progress)
     entries = matrix.size if isinstance(matrix, np.ndarray) else len(matrix.indices)
-    error = float(np.sqrt(_squared_error(matrix, P, Q) / squares))
+    error = float(np.sqrt(_squared_error(matrix, squares, P, Q) / squares))
     report = {
         "rank": P.shape[1],
         "parameters": entries,
@@ -54,7 +48,7 @@ def factorize_matrix(
         "bytes": matrix.nbytes if isinstance(matrix, np.ndarray) else sum(array.nbytes for array in matrix),
         "bytes_after": P.nbytes + Q.nbytes,
         "relative_error": error,
-        "kept_energy": float(np.sum(found.s**2)) / squares,
+        "kept_energy": kept,
     }
     if isinstance(matrix, np.ndarray):
         counts = np.full(columns, rows, np.int64)
@@ -88,26 +82,26 @@ def _row_blocks(rows: int, columns: int) -> list[slice]:
 
 def _squares(matrix: Csr | NDArray[Any]) -> float:
     if not isinstance(matrix, np.ndarray):
-        return float(np.sum(matrix.values.astype(np.float64) ** 2))
+        return squares_of(matrix)
     blocks = (matrix[rows].astype(np.float32) for rows in _row_blocks(*matrix.shape))
     return float(sum(np.sum(np.square(block, dtype=np.float64)) for block in blocks))
 
 
-def _squared_error(matrix: Csr | NDArray[Any], P: NDArray[np.float32], Q: NDArray[np.float32]) -> float:
-    """|A - P Q^T|^2: block by block where A is dense, else |A|^2 - 2 <A, P Q^T> + |P Q^T|^2 in float64."""
+def _squared_error(matrix: Csr | NDArray[Any], squares: float, P: NDArray[np.float32], Q: NDArray[np.float32]) -> float:
+    """|A - P Q^T|^2: block by block where A is dense, else squares - 2 <A, P Q^T> + |P Q^T|^2 in float64."""
     if isinstance(matrix, np.ndarray):
         total = 0.0
         for rows in _row_blocks(*matrix.shape):
             total += float(np.sum(np.square(matrix[rows].astype(np.float32) - P[rows] @ Q.T, dtype=np.float64)))
         return total
-    user = np.repeat(np.arange(len(P)), np.diff(matrix.indptr))
+    user = row_numbers(matrix.indptr)
     inner, step = 0.0, max(1, BLOCK // max(1, P.shape[1]))
     for start in range(0, len(user), step):
         at = slice(start, start + step)
         products = np.einsum("nr,nr->n", P[user[at]], Q[matrix.indices[at]], dtype=np.float64)
         inner += float(products @ matrix.values[at].astype(np.float64))
     whole = float(np.sum(_gram(P) * _gram(Q)))
-    return max(0.0, _squares(matrix) - 2 * inner + whole)
+    return max(0.0, squares - 2 * inner + whole)
 
 
 def _gram(rows: NDArray[np.float32]) -> NDArray[np.float64]:

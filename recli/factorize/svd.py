@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from recli.config import FactorizeConfig
 from recli.errors import DataError
-from recli.factorize.model import Data, Fit, Progress, Watch
-from recli.ids import Csr
+from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
+from recli.ids import Csr, row_numbers
 from recli.kernels.spec import Floats, Kernels
 from recli.least_squares import damped_means
 from recli.linalg import truncated_svd
@@ -35,24 +35,40 @@ def fit_svd(data: Data, config: FactorizeConfig, kernels: Kernels, watch: Watch)
         constant = data.weighted or (data.matrix.values == data.matrix.values[0]).all()
         normalize = "degree" if constant else "bias"
     matrix, biases, scales = NORMALIZATIONS[normalize](data.matrix, data.items)
-    squares = float(np.sum(matrix.values.astype(np.float64) ** 2))
-    energy = np.inf if config.energy is None else config.energy * squares
-
-    def on_check(converged: int, wanted: int) -> None:
-        watch.on_progress(Progress(0, 1, converged / max(1, wanted)))
-
-    found = truncated_svd(matrix, data.items, config.rank, kernels, energy=energy, seed=config.seed, on_check=on_check)
-    P, Q = found.U * found.s.astype(np.float32), found.V
-    settings: dict[str, float | str] = {
-        "normalize": normalize,
-        "kept_energy": float(np.sum(found.s**2)) / (squares or 1.0),
-    }
+    P, Q, kept = low_rank(matrix, data.items, config.rank, squares_of(matrix), config, kernels, watch.on_progress)
+    settings: dict[str, float | str] = {"normalize": normalize, "kept_energy": kept}
     if normalize == "bias":
         settings["user_damping"] = USER_DAMPING
     if scales is not None:
         P, Q = P * scales[0][:, None], Q * scales[1][:, None]
-    watch.on_progress(Progress(1, 1, float(settings["kept_energy"])))
     return Fit(P=P, Q=Q, **biases, settings=settings)
+
+
+def low_rank(
+    matrix: Csr | NDArray[Any],
+    columns: int,
+    max_rank: int,
+    squares: float,
+    config: FactorizeConfig,
+    kernels: Kernels,
+    on_progress: OnProgress,
+) -> tuple[Floats, Floats, float]:
+    """P = U S, Q = V of rank max_rank, or of the smallest that keeps config.energy of the matrix's squares, and the
+    share that is kept.
+    """
+
+    def on_check(converged: int, wanted: int) -> None:
+        on_progress(Progress(0, 1, converged / max(1, wanted)))
+
+    energy = np.inf if config.energy is None else config.energy * squares
+    found = truncated_svd(matrix, columns, max_rank, kernels, energy=energy, seed=config.seed, on_check=on_check)
+    kept = float(np.sum(found.s**2)) / (squares or 1.0)
+    on_progress(Progress(1, 1, kept))
+    return np.ascontiguousarray(found.U * found.s.astype(np.float32)), np.ascontiguousarray(found.V), kept
+
+
+def squares_of(matrix: Csr) -> float:
+    return float(np.sum(matrix.values.astype(np.float64) ** 2))
 
 
 Biases = dict[str, Any]
@@ -65,7 +81,7 @@ def _unchanged(matrix: Csr, items: int) -> tuple[Csr, Biases, Scales | None]:
 
 def _without_biases(matrix: Csr, items: int) -> tuple[Csr, Biases, Scales | None]:
     """Items first, then users by what is left of their ratings."""
-    user = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
+    user = row_numbers(matrix.indptr)
     b = float(matrix.values.mean(dtype=np.float64))
     left = matrix.values.astype(np.float64) - b
     b_v = damped_means(left, matrix.indices, items, ITEM_DAMPING)
@@ -77,7 +93,7 @@ def _without_biases(matrix: Csr, items: int) -> tuple[Csr, Biases, Scales | None
 def _by_degree(matrix: Csr, items: int) -> tuple[Csr, Biases, Scales | None]:
     if len(matrix.values) and matrix.values.min() < 0:
         raise DataError(f"--normalize degree: expected values of at least 0, found {matrix.values.min():g}")
-    user = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
+    user = row_numbers(matrix.indptr)
     roots = [
         np.sqrt(np.bincount(groups, matrix.values, count))
         for groups, count in ((user, len(matrix.indptr) - 1), (matrix.indices, items))

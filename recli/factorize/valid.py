@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from recli.artifacts import Factors
 from recli.config import FactorizeConfig
 from recli.factorize.model import Fit
-from recli.ids import Csr, take_rows
+from recli.ids import Csr, row_numbers, take_rows
 from recli.kernels.spec import Floats, Kernels
-from recli.metrics import Truth, per_user
+from recli.metrics import RatingErrors, Truth, per_user
 
 MOST_USERS = 5000  # to be ranked after each iteration: the standard error of recall is then below 0.005
 
@@ -43,24 +44,25 @@ class Validation:
         if self.metric == "rmse":
             return -self._rmse(P, Q)
         name, k = self.metric.split("@")
-        users = self._users()
+        users, train, truth = self._judged
         index = self.kernels.index_items(np.ascontiguousarray(Q))
-        rows = np.ascontiguousarray(P[users])
-        items, _ = self.kernels.topk(index, rows, min(int(k), len(Q)), take_rows(self.train, users))
-        truth = take_rows(self.held, users)
-        return float(per_user(items, Truth(truth, np.diff(truth.indptr)))[name].mean())
+        items, _ = self.kernels.topk(index, np.ascontiguousarray(P[users]), min(int(k), len(Q)), train)
+        return float(per_user(items, truth)[name].mean())
 
-    def _users(self) -> NDArray[np.int64]:
-        """Those with something held out, or a sample of them."""
+    @cached_property
+    def _judged(self) -> tuple[NDArray[np.int64], Csr, Truth]:
+        """Users with something held out, or a sample of them; what they have, and what they should get."""
         users = np.flatnonzero(np.diff(self.held.indptr))
         if len(users) > MOST_USERS:
             users = np.sort(np.random.default_rng(self.seed).choice(users, MOST_USERS, replace=False))
-        return users
+        truth = take_rows(self.held, users)
+        return users, take_rows(self.train, users), Truth(truth, np.diff(truth.indptr))
 
     def _rmse(self, P: Floats, Q: Floats) -> float:
-        user = np.repeat(np.arange(len(P)), np.diff(self.held.indptr))
-        errors = self.held.values - np.einsum("nr,nr->n", P[user], Q[self.held.indices])
-        return float(np.sqrt(np.mean(errors.astype(np.float64) ** 2)))
+        users, items = row_numbers(self.held.indptr), self.held.indices.astype(np.int64)
+        errors = RatingErrors()
+        errors.add(self.kernels.score_pairs(P, np.ascontiguousarray(Q), users, items), self.held.values)
+        return errors.result()["rmse"]
 
 
 def metric_of(config: FactorizeConfig) -> str:
@@ -77,8 +79,7 @@ def hold_out(matrix: Csr, share: float, seed: int) -> tuple[Csr, Csr]:
     """A random share of the pairs apart from the rest: (train, held). Every user keeps at least one pair."""
     rng = np.random.default_rng(seed)
     held = rng.random(len(matrix.indices)) < share
-    lengths = np.diff(matrix.indptr)
-    user = np.repeat(np.arange(len(lengths)), lengths)
+    lengths, user = np.diff(matrix.indptr), row_numbers(matrix.indptr)
     bare = (np.bincount(user[held], minlength=len(lengths)) == lengths) & (lengths > 0)
     held[matrix.indptr[:-1][bare]] = False
     return _pairs(matrix, ~held, user), _pairs(matrix, held, user)

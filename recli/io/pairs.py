@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recli.artifacts import PAIR_REASONS, Factors
 from recli.config import ReadConfig
 from recli.errors import DataError, about
+from recli.ids import row_numbers
 from recli.io.background import in_background
 from recli.io.id_columns import WHOLE_NUMBER, as_id_type, known_ids, look_up, positions, to_series
 from recli.io.interactions import find_columns, read_interactions, with_names
@@ -114,8 +115,7 @@ class Ratings:
         with about(found.name):
             self._users = look_up(to_series(held.user_ids, "user"), factors.user_ids, columns["user"])[0]
             self._items = look_up(to_series(held.item_ids, "item"), factors.item_ids, columns["item"])[0]
-        lengths = np.diff(held.matrix.indptr)
-        self._keys = np.repeat(np.arange(len(lengths)), lengths) * len(self._items) + held.matrix.indices
+        self._keys = row_numbers(held.matrix.indptr) * len(self._items) + held.matrix.indices
         self._values = held.matrix.values
 
     def __len__(self) -> int:

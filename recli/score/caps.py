@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from recli.ids import Csr, slice_rows, take_rows
+from recli.ids import Csr, row_numbers, slice_rows, take_rows
 from recli.kernels.spec import Floats, Nums
 from recli.score.catalogue import Cap, Ranking
 
@@ -144,7 +144,7 @@ def _left_out(items: Nums, excluded: Csr | None, caps: tuple[Cap, ...]) -> Csr:
     row, column = np.nonzero(items >= 0)
     out[row, items[row, column]] = True
     if excluded is not None:
-        out[np.repeat(np.arange(n), np.diff(excluded.indptr)), excluded.indices] = True
+        out[row_numbers(excluded.indptr), excluded.indices] = True
     for cap in caps:
         sizes = np.zeros((n, cap.count + 1), np.int64)  # the last column: items in no group, number -1
         np.add.at(sizes, (row, cap.groups[items[row, column]]), 1)

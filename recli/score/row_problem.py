@@ -14,7 +14,7 @@ import numpy as np
 from recli.artifacts import Factors
 from recli.config import FactorizeConfig
 from recli.errors import DataError, UsageError
-from recli.ids import Csr
+from recli.ids import Csr, row_numbers
 from recli.kernels.spec import Floats
 from recli.least_squares import Doubles, Problems, confidence, damped_means, regularization
 
@@ -107,7 +107,7 @@ class RowProblem:
         if not damping:
             return np.zeros(users, np.float32)
         history = _with_values(history)
-        groups = np.repeat(np.arange(users), np.diff(history.indptr))
+        groups = row_numbers(history.indptr)
         return damped_means(self._left(history).astype(np.float64), groups, users, damping).astype(np.float32)
 
     def _left(self, history: Csr) -> Floats:

@@ -16,6 +16,7 @@ import faiss
 import numpy as np
 import polars as pl
 import pytest
+from usearch.index import Index
 
 from recli.artifacts import Factors, Provenance
 from recli.errors import DataError, OutputError, RecliError, StorageError, UsageError
@@ -118,10 +119,9 @@ def test_the_faiss_index_finds_the_items_that_recli_recommends() -> None:
 
 
 def test_the_usearch_index_has_rows_of_the_items_for_keys() -> None:
-    index = pytest.importorskip("usearch.index", reason="usearch is not installed").Index
     model = factors()
     exported(model)
-    found = index.restore("v/items.usearch").search(model.user_rows(np.arange(USERS)), 3)
+    found = Index.restore("v/items.usearch").search(model.user_rows(np.arange(USERS)), 3)
     np.testing.assert_array_equal(found.keys, np.argsort(-scores(model), axis=1)[:, :3])
 
 
