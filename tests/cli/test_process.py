@@ -19,9 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recli.artifacts import Factors
-from recli.ids import Ids
-from recli.io import write_npz
+from tests.models import write_random
 
 Process = Callable[..., "subprocess.CompletedProcess[bytes]"]
 SLOW = ["factorize", "large.parquet", "--rank", "128", "--iterations", "100000", "--tol", "0"]
@@ -35,19 +33,7 @@ def large() -> None:
     pl.DataFrame({"user": rng.integers(0, 30_000, 300_000), "item": rng.integers(0, 900, 300_000)}).write_parquet(
         "large.parquet"
     )
-    users, items = 60_000, 900
-    factors = Factors(
-        P=rng.standard_normal((users, 8), np.float32),
-        Q=rng.standard_normal((items, 8), np.float32),
-        b_u=np.zeros(users, np.float32),
-        b_v=np.zeros(items, np.float32),
-        b=np.array(0, np.float32),
-        user_ids=Ids(np.arange(users)),
-        item_ids=Ids(np.arange(items)),
-        item_counts=np.ones(items, np.int64),
-    )
-    with open("large.npz", "wb") as file:
-        write_npz(factors, file)
+    write_random("large.npz", 60_000, 900)
     for name in ("old.npz", "old.csv"):
         Path(name).write_text("of last night")
 

@@ -14,19 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recli.artifacts import Factors
 from recli.cli.shards import Shard, shards
 from recli.errors import UsageError
-from recli.ids import Ids
-from recli.io import write_npz
 from recli.io.atomic import output
 from tests.conftest import Outcome
+from tests.models import write_random
 
 Recli = Callable[..., Outcome]
 
@@ -206,26 +203,9 @@ def test_a_dry_run_says_what_is_there_and_makes_nothing(model: Path, recli: Recl
     assert "to 3 parts in model.recs/, 1 of which are there" in recli("score", model, "-k", 1, "--parts", 3, "-n").err
 
 
-def large_model() -> None:
-    rng = np.random.default_rng(0)
-    users, items = 20_000, 500
-    model = Factors(
-        P=rng.standard_normal((users, 8), np.float32),
-        Q=rng.standard_normal((items, 8), np.float32),
-        b_u=np.zeros(users, np.float32),
-        b_v=np.zeros(items, np.float32),
-        b=np.array(0, np.float32),
-        user_ids=Ids(np.arange(users)),
-        item_ids=Ids(np.arange(items)),
-        item_counts=np.ones(items, np.int64),
-    )
-    with open("large.npz", "wb") as file:
-        write_npz(model, file)
-
-
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(recli: Recli) -> None:
     """Killed as soon as there is a part, whatever it is doing then; what is whole is kept."""
-    large_model()
+    write_random("large.npz", 20_000, 500)
     command = ["score", "large.npz", "--keep-seen", "--parts", "60", "-q", "-o"]
     assert recli(*command, "whole").code == 0
     run = subprocess.Popen([sys.executable, "-m", "recli", *command, "out"])

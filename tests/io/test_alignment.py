@@ -16,6 +16,7 @@ from recli.errors import DataError
 from recli.ids import Ids, to_csr
 from recli.io.alignment import continue_ids, held_out
 from recli.io.id_columns import from_series, to_series
+from tests.models import bare
 
 Rows = list[tuple[Any, Any, float]]
 
@@ -33,16 +34,7 @@ def data(rows: Rows) -> Interactions:
 
 
 def model(users: list[Any], items: list[Any]) -> Factors:
-    return Factors(
-        P=np.zeros((len(users), 1), np.float32),
-        Q=np.zeros((len(items), 1), np.float32),
-        b_u=np.zeros(len(users), np.float32),
-        b_v=np.zeros(len(items), np.float32),
-        b=np.array(0, np.float32),
-        user_ids=ids(users),
-        item_ids=ids(items),
-        item_counts=np.zeros(len(items), np.int64),
-    )
+    return bare(ids(users), ids(items), rank=1)
 
 
 def rows(of: Interactions) -> dict[tuple[Any, Any], float]:

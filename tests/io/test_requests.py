@@ -12,33 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recli.artifacts import Factors, Provenance
+from recli.artifacts import Factors
 from recli.config import ReadConfig
 from recli.errors import DataError
-from recli.io.id_columns import from_series, positions
+from recli.io.id_columns import positions
 from recli.io.requests import IdList, everyone, read_ids, read_truth
 from recli.io.sources import source
 from recli.metrics import Truth
+from tests.models import of_ids
 
-
-def model(users: pl.Series, items: pl.Series, names: tuple[str, str] = ("user", "item")) -> Factors:
-    return Factors(
-        P=np.zeros((len(users), 0), np.float32),
-        Q=np.zeros((len(items), 0), np.float32),
-        b_u=np.zeros(len(users), np.float32),
-        b_v=np.zeros(len(items), np.float32),
-        b=np.array(0, np.float32),
-        user_ids=from_series(users),
-        item_ids=from_series(items),
-        item_counts=np.zeros(len(items), np.int64),
-        provenance=Provenance(columns=dict(zip(("user", "item"), names, strict=True))),
-    )
-
-
-NUMBERS = model(pl.Series([5, 7, 9]), pl.Series([1, 2, 3]))
-SMALL = model(pl.Series([-128, 5, 127], dtype=pl.Int8), pl.Series([1, 2, 44], dtype=pl.Int8))
-LARGE = model(pl.Series([0, 2**64 - 1], dtype=pl.UInt64), pl.Series([1]))
-TEXT = model(pl.Series(["", "5", "ann", "é"]), pl.Series(["x", "y"]), ("Käufer", "sku"))
+NUMBERS = of_ids(pl.Series([5, 7, 9]), pl.Series([1, 2, 3]))
+SMALL = of_ids(pl.Series([-128, 5, 127], dtype=pl.Int8), pl.Series([1, 2, 44], dtype=pl.Int8))
+LARGE = of_ids(pl.Series([0, 2**64 - 1], dtype=pl.UInt64), pl.Series([1]))
+TEXT = of_ids(pl.Series(["", "5", "ann", "é"]), pl.Series(["x", "y"]), ("Käufer", "sku"))
 
 
 def put(data: bytes | str | pl.DataFrame, name: str = "") -> str:
@@ -158,7 +144,7 @@ def test_users_that_cannot_be_are_data_errors_with_the_file(data: Any, reason: s
 
 def test_a_model_whose_ids_are_not_unique_is_refused() -> None:
     with pytest.raises(DataError, match="the model's ids are not unique"):
-        users("5\n", model(pl.Series([5, 5]), pl.Series([1])))
+        users("5\n", of_ids(pl.Series([5, 5]), pl.Series([1])))
 
 
 def test_everyone_is_all_users_in_order_and_positions_finds_them_among_others() -> None:
