@@ -16,9 +16,10 @@ from recli.errors import DataError, UsageError
 from recli.io.items import Items, read_items
 from recli.io.requests import IdList, read_denied, read_ids
 from recli.io.sources import source
-from tests.io.test_requests import NUMBERS, TEXT, model, put
+from tests.io.test_requests import NUMBERS, TEXT, put
+from tests.models import of_ids
 
-MODEL = model(pl.Series(["ann", "bob"]), pl.Series([10, 20, 30, 40]))
+MODEL = of_ids(pl.Series(["ann", "bob"]), pl.Series([10, 20, 30, 40]))
 TABLE = pl.DataFrame(
     {
         "item": [30, 99, 10, 20],

@@ -17,7 +17,8 @@ from recli.config import ReadConfig
 from recli.errors import DataError, UsageError
 from recli.io.pairs import PairTable, Ratings
 from recli.io.sources import source
-from tests.io.test_requests import LARGE, NUMBERS, SMALL, TEXT, model, put
+from tests.io.test_requests import LARGE, NUMBERS, SMALL, TEXT, put
+from tests.models import of_ids
 
 
 def table(data: Any, factors: Factors = NUMBERS, name: str = "", size: int = 2, **config: Any) -> pl.DataFrame:
@@ -132,7 +133,7 @@ def test_pairs_that_cannot_be_are_data_errors_with_the_file_before_any_block(dat
 
 def test_a_model_whose_ids_are_not_unique_is_refused() -> None:
     with pytest.raises(DataError, match="the model's ids are not unique"):
-        table("user,item\n5,1\n", model(pl.Series([5, 5]), pl.Series([1])))
+        table("user,item\n5,1\n", of_ids(pl.Series([5, 5]), pl.Series([1])))
 
 
 def rated(truth: Any, pairs: Any, factors: Factors = NUMBERS, **config: Any) -> list[float | None]:
