@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pipe).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _terminate)
+    signals = Signals()
     if sys.stderr is None:  # closed (2>&-): print would take stdout, where results go
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     run = Run(is_help=not {"-h", "--help"}.isdisjoint(arguments))
@@ -105,13 +105,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 1
+        return signals.code or (exit_.code if isinstance(exit_.code, int) else 1)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         abandon(sys.stdout)
         return 141
     except Exception as error:
+        if signals.code:  # its SystemExit, as something that was being imported or called passed it on
+            return signals.code
         if run.debug:
             traceback.print_exc()
         if isinstance(error, OSError) and sys.stdout is not None:
@@ -121,9 +123,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds the stack, so that temporary files and locks go; the default action would leave them."""
-    raise SystemExit(128 + number)
+class Signals:
+    """SIGTERM and Ctrl-C unwind the stack, so that temporary files and locks go; SIGTERM's default action would leave
+    them.
+
+    code: the exit code, once there was one.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        signal.signal(signal.SIGTERM, self._end)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored: a script's background job
+            signal.signal(signal.SIGINT, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.code = 128 + number
+        raise SystemExit(self.code)
 
 
 def _explain(error: Exception) -> tuple[str, int]:

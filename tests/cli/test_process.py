@@ -146,6 +146,38 @@ def test_a_signal_ends_it_at_once_and_leaves_only_what_was_there(command: str, n
     assert {name: Path(name).read_bytes() for name in os.listdir()} == before
 
 
+SIGNALLED_IN_AN_IMPORT = """
+import os, sys
+import recli.cli.main as cli
+
+def app(*_, **__):
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    except BaseException as error:
+        raise RuntimeError("__set_name__ failed") from error
+
+cli.app = app
+sys.exit(cli.main([]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_an_import_passed_on_as_another_error_is_still_a_signal(number: int) -> None:
+    code = [sys.executable, "-c", SIGNALLED_IN_AN_IMPORT, str(int(number))]
+    done = subprocess.run(code, capture_output=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stderr) == (128 + number, b"")
+
+
+def test_a_background_job_of_a_script_goes_on_ignoring_ctrl_c(ratings: Path) -> None:
+    recli = f"{sys.executable} -m recli factorize - -q -o m.npz"
+    job = subprocess.Popen(["bash", "-c", f"trap '' INT; exec {recli}"], stdin=subprocess.PIPE)
+    with ended(job) as run:
+        wait_for(hidden, run)
+        run.send_signal(signal.SIGINT)
+        run.communicate(ratings.read_bytes(), timeout=WAIT)
+        assert run.returncode == 0
+
+
 @pytest.mark.usefixtures("large")
 def test_after_a_kill_the_old_file_is_whole_and_the_next_run_works() -> None:
     with ended(start("score", "large.npz", "-k", "500", "--keep-seen", "-o", "old.csv")) as run:
