@@ -22,7 +22,7 @@ from recli.cli.main import main
 
 
 def judge(train: pl.DataFrame, test: pl.DataFrame, options: list[str]) -> tuple[float, float]:
-    """rmse on the test part, and the seconds of recli factorize in this process: files included, the start of Python (some 0.8 s) not."""
+    """rmse on the test part, and the seconds of recli factorize: files included, the start of Python not."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: str(Path(folder, name)) for name in ("train.parquet", "test.parquet", "model.npz")}
         train.write_parquet(paths["train.parquet"])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +17,7 @@ from recli import __version__
 from recli.cli.console import abandon, say
 from recli.cli.options import Run, origin
 from recli.cli.settings import read_settings
+from recli.cli.signals import Signals
 from recli.errors import RecliError
 
 COMMANDS = {
@@ -95,9 +94,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     pipe).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signals = Signals()
     if sys.stderr is None:  # closed (2>&-): print would take stdout, where results go
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    with Signals() as signals:
+        return _run(arguments, signals)
+
+
+def _run(arguments: list[str], signals: Signals) -> int:
     run = Run(is_help=not {"-h", "--help"}.isdisjoint(arguments))
     try:
         code = app(arguments, standalone_mode=False, prog_name="recli", obj=run)
@@ -106,8 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except SystemExit as exit_:
         return signals.code or (exit_.code if isinstance(exit_.code, int) else 1)
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         abandon(sys.stdout)
         return 141
@@ -121,24 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = _explain(error)
         say(" ".join(message.split()), run.log_format, "error", run.command, {"exit_code": code})
         return code
-
-
-class Signals:
-    """SIGTERM and Ctrl-C unwind the stack, so that temporary files and locks go; SIGTERM's default action would leave
-    them.
-
-    code: the exit code, once there was one.
-    """
-
-    def __init__(self) -> None:
-        self.code = 0
-        signal.signal(signal.SIGTERM, self._end)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored: a script's background job
-            signal.signal(signal.SIGINT, self._end)
-
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        self.code = 128 + number
-        raise SystemExit(self.code)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
