@@ -17,6 +17,7 @@ from recli.errors import DataError
 
 Floats: TypeAlias = NDArray[np.float32]
 Index: TypeAlias = NDArray[Any] | slice
+Layout: TypeAlias = dict[str, tuple[Any, tuple[int, ...]]]  # array: dtype, shape
 MOST_HASHES = 8
 STEPS_PER_OCTAVE = 16  # of a gain: neighbouring ones differ by 4.4%; 255 of them span a factor of 60,000
 
@@ -42,6 +43,16 @@ class _Codes:
     def arrays(self) -> Arrays:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
+    def layout(self) -> Layout:
+        """What each array must be, given the others."""
+        raise NotImplementedError
+
+    def check(self, prefix: str) -> None:
+        """Raises DataError, with this before an array's name, where arrays do not fit each other or are not finite."""
+        for name, (dtype, shape) in self.layout().items():
+            finite = np.issubdtype(dtype, np.floating)
+            check_array(prefix + name, getattr(self, name), dtype, shape, finite=finite)
+
 
 @dataclass(frozen=True)
 class Half(_Codes):
@@ -51,6 +62,9 @@ class Half(_Codes):
 
     def __getitem__(self, nums: Index) -> Floats:
         return self.codes[nums].astype(np.float32)
+
+    def layout(self) -> Layout:
+        return {"codes": (np.float16, _sides(self.codes))}
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,10 @@ class Int8(_Codes):
 
     def __getitem__(self, nums: Index) -> Floats:
         return np.asarray(self.codes[nums] * self.scales[nums][:, None], np.float32)
+
+    def layout(self) -> Layout:
+        n, rank = _sides(self.codes)
+        return {"codes": (np.int8, (n, rank)), "scales": (np.float32, (n,))}
 
 
 @dataclass(frozen=True)
@@ -103,6 +121,29 @@ class ProductQuantised(_Codes):
         rows[~is_head] = centroids * gains[:, None]
         return rows
 
+    def layout(self) -> Layout:
+        n, width = _sides(self.codes)
+        rank, h = _sides(self.books)[1], self.head.size
+        return {
+            "codes": (np.uint8, (n, width)),
+            "gains": (np.uint8, (n,)),
+            "top": (np.float32, (1,)),
+            "books": (np.int8, (256, rank)),
+            "book_scales": (np.float32, (rank,)),
+            "groups": (np.uint16, (rank,)),
+            "head": (np.int32, (h,)),
+            "head_codes": (np.int8, (h, rank)),
+            "head_scales": (np.float32, (h,)),
+        }
+
+    def check(self, prefix: str) -> None:
+        super().check(prefix)
+        groups, head, width = self.groups, self.head, self.codes.shape[1]
+        if groups.size and groups.max() >= width:
+            raise DataError(f"array {prefix}groups: expected numbers below {width}, found {groups.max()}")
+        if len(head) and not (head[0] >= 0 and head[-1] < len(self) and (head[1:] > head[:-1]).all()):
+            raise DataError(f"array {prefix}head: expected rising numbers below {len(self)}, found otherwise")
+
 
 @dataclass(frozen=True)
 class Hashed:
@@ -136,6 +177,11 @@ class Hashed:
 
 def _numbers(nums: Index, count: int) -> NDArray[Any]:
     return np.arange(*nums.indices(count)) if isinstance(nums, slice) else np.asarray(nums)
+
+
+def _sides(array: NDArray[Any]) -> tuple[int, int]:
+    """The shape that a matrix of this one's shape has; of anything else, one that nothing has."""
+    return (array.shape[0], array.shape[1]) if array.ndim == 2 else (-1, -1)
 
 
 Encoded: TypeAlias = Half | Int8 | ProductQuantised | Hashed
@@ -173,6 +219,8 @@ def from_named(arrays: Mapping[str, NDArray[Any]], name: str, count: int | None)
         return arrays[name]
     if f"{name}_hashes" in arrays:
         table = from_named(arrays, f"{name}_table", None)
+        if isinstance(table, np.ndarray):
+            check_array(f"{name}_table", table, np.float32, _sides(table), finite=True)
         hashes = arrays[f"{name}_hashes"]
         check_array(f"{name}_hashes", hashes, np.uint8, ())
         if table is None or count is None or not len(table) or not 1 <= int(hashes) <= MOST_HASHES:
@@ -188,40 +236,12 @@ def from_named(arrays: Mapping[str, NDArray[Any]], name: str, count: int | None)
     return None
 
 
-def _checked(kind: Any, parts: Arrays, prefix: str, count: int | None) -> Rows:
+def _checked(kind: type[Half | Int8 | ProductQuantised], parts: Arrays, prefix: str, count: int | None) -> Rows:
     names = [field.name for field in dataclasses.fields(kind)]
     if sorted(parts) != sorted(names):
         raise DataError(f"arrays {prefix}*: expected {', '.join(names)}, found {', '.join(sorted(parts))}")
-    codes = parts["codes"]
-    n, width = codes.shape if codes.ndim == 2 else (-1, -1)
-    expected: dict[str, tuple[Any, tuple[int, ...]]]
-    if kind is ProductQuantised:
-        rank, h = parts["books"].shape[-1] if parts["books"].ndim == 2 else -1, parts["head"].size
-        expected = {
-            "codes": (np.uint8, (n, width)),
-            "gains": (np.uint8, (n,)),
-            "top": (np.float32, (1,)),
-            "books": (np.int8, (256, rank)),
-            "book_scales": (np.float32, (rank,)),
-            "groups": (np.uint16, (rank,)),
-            "head": (np.int32, (h,)),
-            "head_codes": (np.int8, (h, rank)),
-            "head_scales": (np.float32, (h,)),
-        }
-        n += h
-    elif kind is Int8:
-        expected = {"codes": (np.int8, (n, width)), "scales": (np.float32, (n,))}
-    else:
-        expected = {"codes": (np.float16, (n, width))}
-    for name, (dtype, shape) in expected.items():
-        check_array(prefix + name, parts[name], dtype, shape, finite=np.issubdtype(dtype, np.floating))
-    if kind is ProductQuantised:
-        groups, head = parts["groups"], parts["head"]
-        if groups.size and groups.max() >= width:
-            raise DataError(f"array {prefix}groups: expected numbers below {width}, found {groups.max()}")
-        if len(head) and not (head[0] >= 0 and head[-1] < n and (head[1:] > head[:-1]).all()):
-            raise DataError(f"array {prefix}head: expected rising numbers below {n}, found otherwise")
-    if count is not None and n != count:
-        raise DataError(f"array {prefix}codes: expected {count} rows, found {n}")
-    rows: Rows = kind(**parts)
-    return rows
+    table = kind(**parts)
+    table.check(prefix)
+    if count is not None and len(table) != count:
+        raise DataError(f"array {prefix}codes: expected {count} rows, found {len(table)}")
+    return table

@@ -130,6 +130,20 @@ def test_a_head_of_other_numbers_is_refused(head: list[int]) -> None:
         from_named(arrays, "Q", 3002)
 
 
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        (np.zeros((), np.float32), r"found float32\[\]"),
+        (np.zeros(5, np.float32), r"found float32\[5\]"),
+        (np.zeros((5, 2)), r"found float64\[5, 2\]"),
+        (np.full((5, 2), np.nan, np.float32), "found NaN or infinity"),
+    ],
+)
+def test_a_hashed_table_that_holds_no_rows_is_refused(table: np.ndarray, found: str) -> None:
+    with pytest.raises(DataError, match=f"array Q_table: expected .*{found}"):
+        from_named({"Q_table": table, "Q_hashes": np.array(2, np.uint8)}, "Q", 3000)
+
+
 @pytest.mark.parametrize("hashes", [0, 9, 255])
 def test_a_number_of_hashes_out_of_bounds_is_refused(hashes: int) -> None:
     arrays = named(TABLES["hashed"], "Q") | {"Q_hashes": np.array(hashes, np.uint8)}
