@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -168,7 +167,8 @@ class _Krylov:
             whitening = _whitening(squares, keep_order=attempt > 0)[:, :width]
             fresh = width - whitening.shape[1]
             if fresh:
-                parts = scipy.linalg.block_diag(whitening, np.eye(fresh) / np.sqrt(self._size))
+                parts = np.pad(whitening, (0, fresh))
+                parts[-fresh:, -fresh:] = np.eye(fresh) / np.sqrt(self._size)
                 block = kernels.combine([block, self._random(fresh)], parts)
                 continue
             block = kernels.combine([block], whitening)

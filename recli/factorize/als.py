@@ -48,11 +48,8 @@ class _Als:
         self._penalties = [regularization(csr.indptr, self._reg, self._nu, 0, others) for csr, others in sides]
         self._matrices = [kernels.matrix(csr._replace(values=np.ones_like(csr.values))) for csr, _ in sides]
         P, Q = initial_rows(users, rank, config.seed + 1), initial_rows(items, rank, config.seed)
-        b_u, b_v, self._b = (
-            np.zeros(users, np.float32),
-            np.zeros(items, np.float32),
-            float(data.matrix.values.mean(dtype=np.float64)),
-        )
+        b_u, b_v = np.zeros(users, np.float32), np.zeros(items, np.float32)
+        self._b = float(data.matrix.values.mean(dtype=np.float64))
         if (start := data.start) is not None:
             P, Q = warm_rows(start.P[:], P), warm_rows(start.item_factors(), Q)
             b_u, b_v, self._b = warm_rows(start.b_u, b_u), warm_rows(start.b_v, b_v), float(start.b)

@@ -18,9 +18,8 @@ from recli.kernels.spec import Floats, Kernels, SweepStats
 from recli.least_squares import confidence, regularization
 
 STEPS = 2  # conjugate-gradient steps a half-sweep, warm-started: more make iterations dearer, not fewer
-RELAXATION = (
-    1.4  # of all half-sweeps but the first iteration's, which start from noise: saves a quarter of the iterations
-)
+# Of all half-sweeps but the first iteration's, which start from noise: saves a quarter of the iterations.
+RELAXATION = 1.4
 # A model's users are settled: the minimisers given its items, so that a user folded in from the same history gets the
 # same row, and explanations leave no rest. It costs an eighth of 8 iterations and is worth an iteration.
 SETTLING_STEPS = 12
