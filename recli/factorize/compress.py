@@ -100,14 +100,10 @@ def product_quantised(rows: Floats, seed: int, popularity: NDArray[Any] | None =
     of the principal axes). popularity: of each row; as many of the most popular ones as the bytes allow are kept with a
     byte a number, since lists are full of them.
     """
-    n, rank = rows.shape
-    books_bytes = rank * (CENTROIDS + 4 + 2) + 4
-    spare = n * rank // 4 - books_bytes - n  # bytes for codes and the head
-    share = HEAD_SHARE if popularity is not None else 0
-    count = max(1, rank // 5, int(spare / max(n, 1) - share * (rank + 8)))
-    size = max(0, (spare - n * count) // (rank + 8 - count - 1)) if popularity is not None else 0
+    rank = rows.shape[1]
+    count, size = _budget(*rows.shape, with_head=popularity is not None)
     head = np.zeros(0, np.int32)
-    if popularity is not None and size:
+    if popularity is not None:
         head = np.sort(np.argsort(-popularity, kind="stable")[:size]).astype(np.int32)
     exact, tail = int8(rows[head]), np.delete(rows, head, axis=0)
     lengths = np.linalg.norm(tail, axis=1)
@@ -130,6 +126,14 @@ def product_quantised(rows: Floats, seed: int, popularity: NDArray[Any] | None =
     unit = ProductQuantised(codes, gains, np.ones(1, np.float32), books, book_scales, groups, *nothing)
     gains, top = _gains(tail, unit)
     return dataclasses.replace(unit, gains=gains, top=top, head=head, head_codes=exact.codes, head_scales=exact.scales)
+
+
+def _budget(n: int, rank: int, *, with_head: bool) -> tuple[int, int]:
+    """How many groups, and how many rows in the head, a sixteenth of the bytes of float32[n, rank] allow."""
+    books_bytes = rank * (CENTROIDS + 4 + 2) + 4
+    spare = n * rank // 4 - books_bytes - n  # bytes for codes and the head
+    count = max(1, rank // 5, int(spare / max(n, 1) - (HEAD_SHARE * (rank + 8) if with_head else 0)))
+    return count, max(0, (spare - n * count) // (rank + 8 - count - 1)) if with_head else 0
 
 
 def _gains(rows: Floats, unit: ProductQuantised) -> tuple[NDArray[np.uint8], Floats]:

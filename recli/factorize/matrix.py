@@ -34,26 +34,25 @@ def factorize_matrix(
     The report: rank, parameters and bytes before and after (of a sparse matrix its entries and their places), and the
     relative error |A - P Q^T| / |A| in the Frobenius norm, measured in float64. Raises DataError where all is zero.
     """
+    if isinstance(matrix, np.ndarray):
+        rows, entries, size, counts = len(matrix), matrix.size, matrix.nbytes, np.full(columns, len(matrix), np.int64)
+    else:
+        rows, entries, size = len(matrix.indptr) - 1, len(matrix.indices), sum(array.nbytes for array in matrix)
+        counts = np.bincount(matrix.indices, minlength=columns).astype(np.int64)
     squares = _squares(matrix)
     if not squares:
         raise DataError("all entries are zero")
-    rows = len(matrix) if isinstance(matrix, np.ndarray) else len(matrix.indptr) - 1
     P, Q, kept = low_rank(matrix, columns, max_rank, squares, config, kernels, on_progress)
-    entries = matrix.size if isinstance(matrix, np.ndarray) else len(matrix.indices)
     error = float(np.sqrt(_squared_error(matrix, squares, P, Q) / squares))
     report = {
         "rank": P.shape[1],
         "parameters": entries,
         "parameters_after": P.size + Q.size,
-        "bytes": matrix.nbytes if isinstance(matrix, np.ndarray) else sum(array.nbytes for array in matrix),
+        "bytes": size,
         "bytes_after": P.nbytes + Q.nbytes,
         "relative_error": error,
         "kept_energy": kept,
     }
-    if isinstance(matrix, np.ndarray):
-        counts = np.full(columns, rows, np.int64)
-    else:
-        counts = np.bincount(matrix.indices, minlength=columns).astype(np.int64)
     settings = {**config.semantic(), "rank": P.shape[1], "normalize": "none", "relative_error": error}
     factors = Factors(
         P=P,
