@@ -30,10 +30,10 @@ def fit_ials(data: Data, config: FactorizeConfig, kernels: Kernels, watch: Watch
     """The regularisation of a user with n entries is reg (n + alpha0 items)^nu, an item's likewise (Rendle et al. 2022,
     eq. 4). Raises DataError for negative weights, DivergedError where float32 overflows.
     """
-    return train(_Ials(data, config, kernels), config, watch)
+    return train(Ials(data, config, kernels), config, watch)
 
 
-class _Ials:
+class Ials:
     """See loop.Alternating."""
 
     def __init__(self, data: Data, config: FactorizeConfig, kernels: Kernels) -> None:
