@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from recli.ids import Csr
 from recli.kernels import load
-from recli.kernels.cpu import backend
+from recli.kernels.cpu import topk
+from recli.kernels.cpu.byte_tile import ITEMS, USERS
 from recli.kernels.spec import Floats, Kernels, Nums
+
+SMALL = {"BLOCK_USERS": USERS, "SPAN_TILES": 1, "PER_K": 0, "SPARE": ITEMS + 1}
 
 
 def score(user: Floats, item: Floats) -> np.float32:
@@ -56,13 +59,14 @@ def whole_numbers(rng: np.random.Generator, n: int, rank: int) -> Floats:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "USER_TILE", 8)
-    monkeypatch.setattr(backend, "ITEM_TILE", 32)
+    """Of users and of items, and room for few candidates, so that they are dropped and rescored on the way."""
+    for name, value in SMALL.items():
+        monkeypatch.setattr(topk, name, value)
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize("items", [1, 31, 32, 33, 64, 65])
-@pytest.mark.parametrize("users", [0, 1, 7, 8, 9, 17])
+@pytest.mark.parametrize("items", [1, ITEMS - 1, ITEMS, ITEMS + 1, 3 * ITEMS])
+@pytest.mark.parametrize("users", [0, 1, USERS - 1, USERS, USERS + 1, 3 * USERS])
 def test_counts_around_the_tiles(kernels: Kernels, users: int, items: int) -> None:
     rng = np.random.default_rng(users * 100 + items)
     assert_exact(kernels, whole_numbers(rng, users, 5), whole_numbers(rng, items, 5), min(4, items))
@@ -212,5 +216,6 @@ def test_any_list_equals_brute_force(kernels: Kernels, data: st.DataObject) -> N
     subset = st.sets(st.integers(0, items - 1)).map(sorted)
     left_out = data.draw(st.none() | st.lists(subset, min_size=users, max_size=users))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "ITEM_TILE", 16)
+        for name, value in SMALL.items():
+            patch.setattr(topk, name, value)
         assert_exact(kernels, data.draw(small_floats(users, rank)), data.draw(small_floats(items, rank)), k, left_out)

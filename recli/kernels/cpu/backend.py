@@ -17,9 +17,10 @@ from threadpoolctl import ThreadpoolController
 
 from recli.ids import Csr
 from recli.kernels.cpu.half_sweep import solve_rows
+from recli.kernels.cpu.item_index import ItemIndex
 from recli.kernels.cpu.pairs import score_pairs
 from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, combine, gram, pad, padded_width
-from recli.kernels.cpu.scan import read_heaps, scan_tile
+from recli.kernels.cpu.topk import topk
 from recli.kernels.cpu.workers import Workers
 from recli.kernels.spec import Floats, Nums, SweepStats
 
@@ -27,8 +28,6 @@ BLOCK = 4096  # rows of a table handled together by BLAS
 CHUNKS = 256  # pieces of a half-sweep: enough that the last ones to finish are short
 # Gathered rows that a solve keeps, on each thread; beyond it, reading them from the table again is as fast.
 CACHED_BYTES = 2 << 20
-USER_TILE, ITEM_TILE = 1024, 1024
-UNIT_ROUNDOFF = 2.0**-24
 
 
 @dataclass
@@ -39,15 +38,6 @@ class Table:
     @property
     def filled(self) -> Floats:
         return self.rows[:, : self.rank]
-
-
-@dataclass
-class ItemIndex:
-    """Items by descending norm, so that a search can stop (Cauchy-Schwarz)."""
-
-    rows: Floats
-    norms: NDArray[np.float64]
-    order: Nums
 
 
 class CpuKernels:
@@ -155,7 +145,7 @@ class CpuKernels:
         return ItemIndex(pad(items[order]), norms[order], order)
 
     def index_arrays(self, index: ItemIndex) -> dict[str, NDArray[Any]]:
-        return vars(index)
+        return index.arrays
 
     def index_from(self, arrays: Mapping[str, NDArray[Any]]) -> ItemIndex:
         rows = arrays["rows"]
@@ -163,42 +153,7 @@ class CpuKernels:
         return ItemIndex(rows, arrays["norms"], arrays["order"])
 
     def topk(self, index: ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
-        n, rows = len(users), pad(users)
-        norms = np.sqrt(np.einsum("ur,ur->u", users, users, dtype=np.float64))
-        indptr = excluded.indptr if excluded else np.zeros(n + 1, np.int64)
-        indices = excluded.indices if excluded else np.zeros(0, np.int32)
-        heaps = np.zeros((n, k), np.uint64)
-        items, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-        user_tile = min(USER_TILE, max(16, -(-n // self._run.threads)))
-        # |tile - score| <= gamma |x| |y|: gamma_rank for the float32 sum in any order, one more for rounding the score,
-        # slack for underflow and for the roundings of this bound itself (Higham 2002, "Accuracy and Stability of
-        # Numerical Algorithms", section 3.1).
-        gamma = 1.01 * (rows.shape[1] + 2) * UNIT_ROUNDOFF
-        tiny = rows.shape[1] * 2.0**-126
-
-        def block(start: int) -> None:
-            mine = np.arange(start, min(start + user_tile, n))
-            buffer = np.empty((len(mine), ITEM_TILE), np.float32)
-            for base in range(0, len(index.order), ITEM_TILE):
-                bound = norms[mine] * (index.norms[base] * (1 + 1e-6)) + tiny
-                mine = mine[bound >= _worst(heaps[mine, 0])]
-                if not len(mine):
-                    break
-                size = min(ITEM_TILE, len(index.order) - base)
-                tile = buffer[: len(mine)]
-                if size < ITEM_TILE:
-                    tile = np.full((len(mine), -(-size // 16) * 16), -np.inf, np.float32)
-                tile_rows = index.rows[base : base + size]
-                np.matmul(rows[mine], tile_rows.T, out=tile[:, :size])
-                margin = gamma * norms[mine] * index.norms[base] + tiny
-                # an address and a copy: numba would compile once more for read-only arrays
-                order = np.array(index.order[base : base + size])
-                scan_tile(tile, rows, mine, tile_rows.ctypes.data, order, margin, indptr, indices, heaps)
-            read_heaps(*(each[start : start + user_tile] for each in (heaps, items, scores)))
-
-        with self._blas.limit(limits=1):
-            self._run(block, range(0, n, user_tile))
-        return items, scores
+        return topk(self._run, index, users, k, excluded)
 
     def score_pairs(
         self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
@@ -225,10 +180,3 @@ class CpuKernels:
             rows[start : start + BLOCK] = rows[start : start + BLOCK] @ basis
 
         self._run(block, range(0, len(rows), BLOCK))
-
-
-def _worst(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """The scores of heap roots (see scan.key_of); -inf where the heap is not full."""
-    ordered = (keys >> np.uint64(32)).astype(np.uint32)
-    bits = np.where(ordered >> np.uint32(31), ordered & np.uint32(0x7FFFFFFF), ~ordered)
-    return np.where(keys == 0, -np.inf, bits.view(np.float32).astype(np.float64))

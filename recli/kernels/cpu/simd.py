@@ -154,16 +154,17 @@ def dot_exact(typing_context: Any, p: Any, q: Any, rank: Any) -> Any:
 
 
 @intrinsic
-def max16(typing_context: Any, p: Any) -> Any:
-    """The largest of 16 float32 at an address (no NaN among them)."""
-    signature = types.float32(types.uintp)
+def prefetch(typing_context: Any, p: Any, size: Any) -> Any:
+    """Asks for `size` bytes from an address on, which will soon be read."""
+    signature = types.void(types.uintp, types.uintp)
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        v, lanes = _load(b, args[0], ir.Constant(_I64, 0)), WIDTH
-        while lanes > 1:
-            half = lanes // 2
-            x, y = _shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes)))
-            v, lanes = b.select(b.fcmp_ordered(">", x, y), x, y), half
-        return b.extract_element(v, ir.Constant(_I32, 0))
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        how = [ir.Constant(_I32, value) for value in (0, 3, 1)]  # to read, again, data
+        with cgutils.for_range_slice(b, ir.Constant(_I64, 0), args[1], ir.Constant(_I64, 64), intp=_I64) as (k, _):
+            b.call(function, [b.gep(b.inttoptr(args[0], pointer), [k]), *how])
+        return context.get_dummy_value()
 
     return signature, generate

@@ -1,0 +1,61 @@
+"""Heaps of the best items of each user (numba), whose entries are integers that rank as scores and item numbers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+F = np.float32
+EMPTY = np.uint64(0)  # below every real key
+
+
+@nb.njit(nogil=True, error_model="numpy", cache=True)
+def key_of(score: Any, item: Any) -> Any:
+    """One integer that ranks: higher score first, then lower item number. No fastmath: + 0 must turn -0 into +0."""
+    bits = F(score + F(0)).view(np.uint32)
+    ordered = ~bits if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
+    return (np.uint64(ordered) << np.uint64(32)) | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(item))
+
+
+@nb.njit(nogil=True, error_model="numpy", cache=True)
+def score_of(key: Any) -> Any:
+    ordered = np.uint32(key >> np.uint64(32))
+    bits = ordered & np.uint32(0x7FFFFFFF) if ordered >> np.uint32(31) else ~ordered
+    return np.uint32(bits).view(np.float32)
+
+
+@nb.njit(nogil=True, error_model="numpy", cache=True)
+def replace_smallest(heap: Any, key: Any) -> None:
+    """heap[0] is the smallest of a binary heap; key takes its place and sinks."""
+    size, at = len(heap), 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= key:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = key
+
+
+@nb.njit(nogil=True, error_model="numpy", cache=True)
+def read_heaps(heaps: Any, items: Any, scores: Any) -> None:
+    """heaps uint64[n, k] (destroyed) to items int32[n, k] and scores float32[n, k] (OUT), best first; -1 and -inf where
+    nothing is.
+    """
+    for u in range(len(heaps)):
+        heap = heaps[u]
+        heap.sort()
+        k = len(heap)
+        for j in range(k):
+            key = heap[k - 1 - j]
+            if key == EMPTY:
+                items[u, j], scores[u, j] = -1, F(-np.inf)
+            else:
+                items[u, j] = np.int32(np.uint32(0xFFFFFFFF) - np.uint32(key & np.uint64(0xFFFFFFFF)))
+                scores[u, j] = score_of(key)
