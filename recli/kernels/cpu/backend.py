@@ -153,7 +153,8 @@ class CpuKernels:
         return ItemIndex(rows, arrays["norms"], arrays["order"])
 
     def topk(self, index: ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
-        return topk(self._run, index, users, k, excluded)
+        with self._blas.limit(limits=1):
+            return topk(self._run, index, users, k, excluded)
 
     def score_pairs(
         self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]

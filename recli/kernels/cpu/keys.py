@@ -1,4 +1,4 @@
-"""Heaps of the best items of each user (numba), whose entries are integers that rank as scores and item numbers do."""
+"""A score and an item number as one integer that ranks as they do (numba)."""
 
 from __future__ import annotations
 
@@ -27,33 +27,14 @@ def score_of(key: Any) -> Any:
 
 
 @nb.njit(nogil=True, error_model="numpy", cache=True)
-def replace_smallest(heap: Any, key: Any) -> None:
-    """heap[0] is the smallest of a binary heap; key takes its place and sinks."""
-    size, at = len(heap), 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = key
-
-
-@nb.njit(nogil=True, error_model="numpy", cache=True)
-def read_heaps(heaps: Any, items: Any, scores: Any) -> None:
-    """heaps uint64[n, k] (destroyed) to items int32[n, k] and scores float32[n, k] (OUT), best first; -1 and -inf where
+def read_keys(best: Any, items: Any, scores: Any) -> None:
+    """best uint64[n, k], ascending, to items int32[n, k] and scores float32[n, k] (OUT), best first; -1 and -inf where
     nothing is.
     """
-    for u in range(len(heaps)):
-        heap = heaps[u]
-        heap.sort()
-        k = len(heap)
+    n, k = best.shape
+    for u in range(n):
         for j in range(k):
-            key = heap[k - 1 - j]
+            key = best[u, k - 1 - j]
             if key == EMPTY:
                 items[u, j], scores[u, j] = -1, F(-np.inf)
             else:
