@@ -108,7 +108,9 @@ class Kernels(Protocol):
         regularised (the ones that carry the other side's biases), with alpha0 = 0 only. With alpha0 > 0 both tables may
         come back multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its
         largest entry after enough steps. The same bits for any number of threads. Where numbers overflow, the terms
-        returned are not all finite; there is no exception and no warning.
+        returned are not all finite; there is no exception and no warning. With alpha0 > 0 and fewer than 8 steps, rows
+        of a large `fixed` may be gathered in half precision: the rows then solve a problem whose numbers are off by
+        2^-11, one by one.
         """
         ...
 

@@ -162,6 +162,34 @@ def test_frozen_columns_stay_and_the_others_solve_what_they_leave(kernels: Kerne
     assert stats.data == pytest.approx(of.data(X), rel=1e-5)
 
 
+def test_half_precision_moves_a_rough_solution_by_less_than_it_is_off(
+    fast: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a large table count as float16 in a sweep of few steps, and as they are in one of many."""
+    of = problem(40, list(range(60)) * 2 + [150], 150, alpha0=0.1)
+    whole, thorough = of.sweep(fast, steps=7), of.sweep(fast, steps=40)
+    monkeypatch.setattr(backend, "WHOLE_BYTES", 0)
+    halves, again = of.sweep(fast, steps=7), of.sweep(fast, steps=40)
+    difference = np.abs(halves[0] - whole[0]).max() / np.abs(whole[0]).max()
+    assert 1e-6 < difference < 2e-3
+    assert halves[3].data == pytest.approx(whole[3].data, rel=1e-3)
+    np.testing.assert_array_equal(again[0], thorough[0])
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e12])
+def test_half_precision_has_no_scale(fast: Kernels, monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    """Rows that float16 cannot hold as they are give the same scores, with what is weighed scaled along."""
+    monkeypatch.setattr(backend, "WHOLE_BYTES", 0)
+    of = problem(40, alpha0=0.1)
+    scaled = replace(
+        of,
+        X=of.X / np.float32(size),
+        Y=of.Y * np.float32(size),
+        regularization=(of.regularization * size**2).astype(np.float32),
+    )
+    np.testing.assert_allclose(scaled.sweep(fast, steps=4)[0], of.sweep(fast, steps=4)[0], atol=2e-3)
+
+
 def test_threads_and_buffers_change_no_bit(fast: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and chunks made small, so that every thread has some."""
     of = problem(21, list(range(60)) * 2 + [150], 150)

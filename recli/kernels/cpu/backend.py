@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recli.ids import Csr
-from recli.kernels.cpu.half_sweep import solve_rows
+from recli.kernels.cpu.half_sweep import solve_rows, to_halves
 from recli.kernels.cpu.item_index import ItemIndex
 from recli.kernels.cpu.pairs import score_pairs
 from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, combine, gram, pad, padded_width
@@ -25,6 +25,9 @@ from recli.kernels.cpu.workers import Workers
 from recli.kernels.spec import Floats, Nums, SweepStats
 
 BLOCK = 4096  # rows of a table handled together by BLAS
+# A sweep of few steps is rough, and waits for the rows that it gathers from a table that is larger than a core's cache:
+# half precision serves it as well, with half the bytes. float16 numbers are kept below 2^15.
+EXACT_STEPS, WHOLE_BYTES, HALF_EXPONENT = 8, 1 << 20, 15
 CHUNKS = 256  # pieces of a half-sweep: enough that the last ones to finish are short
 # Gathered rows that a solve keeps, on each thread; beyond it, reading them from the table again is as fast.
 CACHED_BYTES = 2 << 20
@@ -97,6 +100,7 @@ class CpuKernels:
     ) -> SweepStats:
         width = fixed.rows.shape[1]
         gram_diagonal, spread = np.zeros(width, np.float32), np.zeros(width, np.float32)
+        spectrum = None
         with self._blas.limit(limits=1), np.errstate(over="ignore", invalid="ignore"):  # which shows in the terms
             if alpha0:
                 spectrum = self._to_eigenbasis(solve, fixed)
@@ -107,6 +111,7 @@ class CpuKernels:
                 spread[:] = (matrix.column_weights @ fixed.rows[: len(matrix.column_weights)] ** 2) / max(
                     1, len(matrix.csr.indices)
                 )
+            source, scale = self._source(fixed.rows, spectrum, steps)
         indptr, indices, values_ = matrix.csr
         cap = max(4, CACHED_BYTES // (4 * width) // 4 * 4)
         local = threading.local()
@@ -122,7 +127,8 @@ class CpuKernels:
                 targets,
                 chunk,
                 solve.rows,
-                fixed.rows,
+                source.ctypes.data,
+                scale,
                 gram_diagonal,
                 regularization,
                 spread,
@@ -173,6 +179,22 @@ class CpuKernels:
         self._rotate(solve.rows, basis)
         self._rotate(fixed.rows, basis)
         return np.asarray(np.maximum(values, 0), np.float64)
+
+    def _source(
+        self, rows: Floats, spectrum: NDArray[np.float64] | None, steps: int
+    ) -> tuple[NDArray[Any], np.float32]:
+        """What a sweep gathers: the rows and 0, or the bits of float16 rows and what those are to be multiplied by."""
+        if spectrum is None or steps >= EXACT_STEPS or rows.nbytes <= WHOLE_BYTES:
+            return rows, np.float32(0)
+        largest = np.sqrt(spectrum.max())  # a column's norm: no entry is larger
+        exponent = int(np.clip(HALF_EXPONENT - np.frexp(largest)[1], -126, 126))
+        halves = np.empty(rows.shape, np.uint16)
+
+        def block(start: int) -> None:
+            to_halves(rows[start : start + BLOCK], np.float32(2.0**exponent), halves[start : start + BLOCK])
+
+        self._run(block, range(0, len(rows), BLOCK))
+        return halves, np.float32(2.0**-exponent)
 
     def _rotate(self, rows: Floats, basis: Floats) -> None:
         """rows (IN/OUT) @ basis, block by block in place."""

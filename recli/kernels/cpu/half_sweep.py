@@ -12,12 +12,46 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from recli.kernels.cpu.simd import axpy4, dot4, gather_dot4
+from recli.kernels.cpu.simd import axpy4, dot4, gather_dot4, gather_halves_dot4, prefetch, store_halves
 
 F = np.float32
 CONVERGED = F(1e-30)  # of a residual squared, in the objective's unit: squares are still exact enough above it
 # All of fastmath but the promise that there is neither NaN nor infinity: an overflow must show in the result.
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+AHEAD = 16  # entries whose rows are fetched before they are needed: nothing else knows where they are
+
+
+@nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
+def ahead(y_at: Any, scale: Any, indices: Any, e: Any, count: Any, rank: Any) -> None:
+    """Fetches the rows of entries e, ..., e + count - 1."""
+    size = np.uint64((2 if scale else 4) * rank)
+    for d in range(e, e + count):
+        prefetch(y_at + np.uint64(indices[d]) * size, size)
+
+
+@nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
+def gather4(y_at: Any, scale: Any, indices: Any, e: Any, end: Any, z: Any, p: Any, rank: Any) -> Any:
+    """The rows of entries e, ..., e + 3 to z float32[4, rank] (OUT), and their dot products with p; both are addresses.
+    Behind the last entry, end - 1, it is repeated. See solve_rows for y_at and scale.
+    """
+    ahead(y_at, scale, indices, e + AHEAD, min(4, end - e - AHEAD), rank)
+    last = end - 1 - e
+    size = np.uint64((2 if scale else 4) * rank)
+    y0 = y_at + np.uint64(indices[e]) * size
+    y1 = y_at + np.uint64(indices[e + min(1, last)]) * size
+    y2 = y_at + np.uint64(indices[e + min(2, last)]) * size
+    y3 = y_at + np.uint64(indices[e + min(3, last)]) * size
+    if scale:
+        return gather_halves_dot4(y0, y1, y2, y3, z, p, rank, scale)
+    return gather_dot4(y0, y1, y2, y3, z, p, rank)
+
+
+@nb.njit(nogil=True, error_model="numpy", cache=True)
+def to_halves(rows: Any, scale: Any, halves: Any) -> None:
+    """halves uint16[n, rank] (OUT): the bits of float16 rows, scale times float32 rows."""
+    rank = rows.shape[1]
+    for i in range(len(rows)):
+        store_halves(np.uint64(rows[i].ctypes.data), np.uint64(halves[i].ctypes.data), rank, scale)
 
 
 @nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
@@ -28,7 +62,8 @@ def solve_rows(
     target: Any,
     order: Any,
     X: Any,
-    Y: Any,
+    y_at: Any,
+    scale: Any,
     gram_diagonal: Any,
     regularization: Any,
     spread: Any,
@@ -38,9 +73,9 @@ def solve_rows(
     gathered: Any,
     scratch: Any,
 ) -> Any:
-    """Updates the rows `order` of X float32[n, rank] (IN/OUT) with Y float32[m, rank] (IN) fixed; rank a multiple of
-    16.
+    """Updates the rows `order` of X float32[n, rank] (IN/OUT) with Y [m, rank] fixed; rank a multiple of 16.
 
+    y_at: the address of Y in C-order; scale: 0 where it is float32, else what its float16 are to be multiplied by.
     gathered float32[cap, rank], cap a multiple of 4: rows of Y kept between passes; rows with more than cap entries
     read Y on each pass. scratch float32[5, rank]. Returns the terms of spec.SweepStats for these rows: (data,
     penalty_before, penalty_after).
@@ -49,7 +84,8 @@ def solve_rows(
     cap = gathered.shape[0]
     residual, p, q, diagonal, inverse = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     stride = np.uint64(4 * rank)
-    y_at, z_at = np.uint64(Y.ctypes.data), np.uint64(gathered.ctypes.data)
+    two, three = np.uint64(2) * stride, np.uint64(3) * stride
+    y_at, z_at = np.uint64(y_at), np.uint64(gathered.ctypes.data)
     p_at, q_at, r_at = np.uint64(p.ctypes.data), np.uint64(q.ctypes.data), np.uint64(residual.ctypes.data)
     data, before, after = 0.0, 0.0, 0.0
     for position in range(len(order)):
@@ -84,14 +120,8 @@ def solve_rows(
             w1 = weight[e + min(1, last)]
             w2 = weight[e + min(2, last)]
             w3 = weight[e + min(3, last)]
-            y0 = y_at + np.uint64(indices[e]) * stride
-            y1 = y_at + np.uint64(indices[e + min(1, last)]) * stride
-            y2 = y_at + np.uint64(indices[e + min(2, last)]) * stride
-            y3 = y_at + np.uint64(indices[e + min(3, last)]) * stride
-            if keep:
-                s0, s1, s2, s3 = gather_dot4(y0, y1, y2, y3, z_at + np.uint64(j) * stride, x_at, rank)
-            else:
-                s0, s1, s2, s3 = dot4(y0, y1, y2, y3, x_at, rank)
+            z0 = z_at + (np.uint64(j) * stride if keep else np.uint64(0))
+            s0, s1, s2, s3 = gather4(y_at, scale, indices, e, start + n, z0, x_at, rank)
             t0, t1, t2, t3 = target[e], F(0), F(0), F(0)
             if last >= 1:
                 t1 = target[e + 1]
@@ -108,7 +138,10 @@ def solve_rows(
             data += (w0 * s0 - F(2) * t0) * s0 + (w1 * s1 - F(2) * t1) * s1
             data += (w2 * s2 - F(2) * t2) * s2 + (w3 * s3 - F(2) * t3) * s3
             f0, f1, f2, f3 = t0 - w0 * s0, t1 - w1 * s1, t2 - w2 * s2, t3 - w3 * s3
-            axpy4(y0, y1, y2, y3, r_at, rank, f0, f1, f2, f3)
+            axpy4(z0, z0 + stride, z0 + two, z0 + three, r_at, rank, f0, f1, f2, f3)
+        if position + 1 < len(order):
+            following = order[position + 1]
+            ahead(y_at, scale, indices, indptr[following], min(AHEAD, indptr[following + 1] - indptr[following]), rank)
         rz = F(0)
         for k in range(rank):
             p[k] = residual[k] * inverse[k]
@@ -126,17 +159,12 @@ def solve_rows(
                 w2 = weight[e + 2] if last >= 2 else F(0)
                 w3 = weight[e + 3] if last >= 3 else F(0)
                 if keep:
-                    y0 = z_at + np.uint64(j) * stride
-                    y1 = y0 + stride
-                    y2 = y1 + stride
-                    y3 = y2 + stride
+                    z0 = z_at + np.uint64(j) * stride
+                    s0, s1, s2, s3 = dot4(z0, z0 + stride, z0 + two, z0 + three, p_at, rank)
                 else:
-                    y0 = y_at + np.uint64(indices[e]) * stride
-                    y1 = y_at + np.uint64(indices[e + min(1, last)]) * stride
-                    y2 = y_at + np.uint64(indices[e + min(2, last)]) * stride
-                    y3 = y_at + np.uint64(indices[e + min(3, last)]) * stride
-                s0, s1, s2, s3 = dot4(y0, y1, y2, y3, p_at, rank)
-                axpy4(y0, y1, y2, y3, q_at, rank, w0 * s0, w1 * s1, w2 * s2, w3 * s3)
+                    z0 = z_at
+                    s0, s1, s2, s3 = gather4(y_at, scale, indices, e, start + n, z0, p_at, rank)
+                axpy4(z0, z0 + stride, z0 + two, z0 + three, q_at, rank, w0 * s0, w1 * s1, w2 * s2, w3 * s3)
             pq = F(0)
             for k in range(rank):
                 pq += p[k] * q[k]

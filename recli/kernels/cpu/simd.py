@@ -16,8 +16,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 WIDTH = 16
-_F32, _F64, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
-_VECTOR = ir.VectorType(_F32, WIDTH)
+_F16, _F32, _F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_VECTOR, _HALVES = ir.VectorType(_F32, WIDTH), ir.VectorType(_F16, WIDTH)
 
 
 def _pointer(b: Any, address: Any, offset: Any, kind: Any) -> Any:
@@ -27,7 +28,7 @@ def _pointer(b: Any, address: Any, offset: Any, kind: Any) -> Any:
 
 def _load(b: Any, address: Any, offset: Any, kind: Any = _VECTOR) -> Any:
     value = b.load(_pointer(b, address, offset, kind))
-    value.align = 4
+    value.align = 2 if kind is _HALVES else 4
     return value
 
 
@@ -69,12 +70,12 @@ def _sum_lanes(b: Any, vectors: list[Any]) -> list[Any]:
     return [b.extract_element(total, ir.Constant(_I32, i)) for i in range(4)]
 
 
-def _dot4(b: Any, rows: list[Any], p: Any, rank: Any, copy_to: Any = None) -> list[Any]:
+def _dot4(b: Any, rows: list[Any], p: Any, rank: Any, read: Any = _load, copy_to: Any = None) -> list[Any]:
     sums = [cgutils.alloca_once_value(b, ir.Constant(_VECTOR, [0.0] * WIDTH)) for _ in rows]
     with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, WIDTH), intp=_I64) as (k, _):
         vector = _load(b, p, k)
         for i, row in enumerate(rows):
-            loaded = _load(b, row, k)
+            loaded = read(b, row, k)
             if copy_to is not None:
                 _store(b, loaded, copy_to, b.add(k, b.mul(rank, ir.Constant(_I64, i))))
             b.store(_fma(b, loaded, vector, b.load(sums[i])), sums[i])
@@ -101,6 +102,41 @@ def gather_dot4(typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, z: Any,
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
         *rows, z, p, rank = args
         return context.make_tuple(b, sig.return_type, _dot4(b, rows, p, rank, copy_to=z))
+
+    return signature, generate
+
+
+@intrinsic
+def gather_halves_dot4(
+    typing_context: Any, y0: Any, y1: Any, y2: Any, y3: Any, z: Any, p: Any, rank: Any, scale: Any
+) -> Any:
+    """As gather_dot4 of rows float16[rank] times a scale."""
+    signature = types.UniTuple(types.float32, 4)(*[types.uintp] * 6, types.intp, types.float32)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        *rows, z, p, rank, scale = args
+        factor = _splat(b, scale)
+
+        def read(b: Any, row: Any, k: Any) -> Any:
+            return b.fmul(b.fpext(_load(b, row, k, _HALVES), _VECTOR), factor)
+
+        return context.make_tuple(b, sig.return_type, _dot4(b, rows, p, rank, read, copy_to=z))
+
+    return signature, generate
+
+
+@intrinsic
+def store_halves(typing_context: Any, y: Any, z: Any, rank: Any, scale: Any) -> Any:
+    """z float16[rank] (OUT) = scale times y float32[rank], at addresses."""
+    signature = types.void(*[types.uintp] * 2, types.intp, types.float32)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        y, z, rank, scale = args
+        factor = _splat(b, scale)
+        with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, WIDTH), intp=_I64) as (k, _):
+            halves = b.fptrunc(b.fmul(_load(b, y, k), factor), _HALVES)
+            b.store(halves, _pointer(b, z, k, _HALVES)).align = 2
+        return context.get_dummy_value()
 
     return signature, generate
 
