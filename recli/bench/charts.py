@@ -119,7 +119,8 @@ def _quality(figure: Figure, rows: Sequence[Row], metric: str) -> None:
     axes.set_ylabel(metric)
     axes.margins(0.12, 0.15)
     _name_ranks(figure, axes, rows, metric)
-    figure.legend(loc="outside upper left", ncols=2)
+    figure.set_figheight(HEIGHT + 0.1 * len(series))
+    figure.legend(loc="outside upper left", ncols=3, columnspacing=1, handletextpad=0.4)
 
 
 def _name_ranks(figure: Figure, axes: Any, rows: Sequence[Row], metric: str) -> None:

@@ -47,6 +47,8 @@ COLUMNS: dict[str, tuple[str, Format]] = {
     "peak_rss_bytes": ("peak memory", megabytes_text),
     "artifact_bytes": ("model", megabytes_text),
 }
+FIRST = ("rank", "k", "size", "seconds", "noise", "ratio")  # then the metrics, then the rest
+MEAN = "_difference_mean"
 
 
 def races(report: Mapping[str, Any]) -> dict[str, list[Row]]:
@@ -67,30 +69,22 @@ def who(row: Row) -> str:
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings, and the cells of the rows that are ok; the first column says who. Columns without any are left out."""
     done = [row for row in rows if row["status"] == "ok"]
-    names = [name for name in COLUMNS if any(row.get(name) is not None for row in done)]
-    metrics = list(dict.fromkeys(name for row in done for name in row if "@" in name and "_difference" not in name))
-    compared = next(
-        (
-            name.removesuffix("_mean")
-            for row in done
-            for name in row
-            if name.endswith("_difference_mean") and name.startswith("ndcg")
-        ),
-        None,
-    )
-    headings = [
-        "",
-        *(COLUMNS[name][0] for name in names),
-        *metrics,
-        *([_difference_heading(compared)] if compared else []),
+    columns = {name: column for name, column in COLUMNS.items() if any(row.get(name) is not None for row in done)}
+    metrics = dict.fromkeys(name for row in done for name in row if "@" in name and "_difference" not in name)
+    shown = {name: (name, "{:.4f}".format) for name in metrics}
+    first = {name: columns.pop(name) for name in FIRST if name in columns}
+    compared = next((name for row in done for name in row if name.startswith("ndcg") and name.endswith(MEAN)), None)
+    all_columns: dict[str, tuple[str, Format]] = {**first, **shown, **columns}
+    headings = ["", *(heading for heading, _ in all_columns.values())]
+    cells = [
+        [who(row), *("" if row.get(name) is None else form(row[name]) for name, (_, form) in all_columns.items())]
+        for row in done
     ]
-    cells = []
-    for row in done:
-        line = [who(row)]
-        line += ["" if row.get(name) is None else COLUMNS[name][1](row[name]) for name in names]
-        line += [f"{row[name]:.4f}" if name in row else "" for name in metrics]
-        line += [_difference(row, compared)] if compared else []
-        cells.append(line)
+    if compared:
+        at = 1 + len(first) + len(shown)
+        headings.insert(at, f"{compared.removesuffix(MEAN)} above recli's best (95%)")
+        for line, row in zip(cells, done, strict=True):
+            line.insert(at, _difference(row, compared.removesuffix(MEAN)))
     return headings, cells
 
 
@@ -104,14 +98,10 @@ def failures(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _difference_heading(name: str) -> str:
-    return f"{name.removesuffix('_difference')} more than the best of recli (95%)"
-
-
-def _difference(row: Row, name: str) -> str:
+def _difference(row: Row, metric: str) -> str:
     if row.get("reference"):
         return "the best"
-    if f"{name}_mean" not in row:
+    if metric + MEAN not in row:
         return ""
-    mean, low, high = (row[f"{name}_{part}"] for part in ("mean", "low", "high"))
+    mean, low, high = (row[f"{metric}_difference_{part}"] for part in ("mean", "low", "high"))
     return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"

@@ -24,6 +24,7 @@ THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS"),
     *("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "LK_NUM_THREADS", "LK_NUM_BACKEND_THREADS"),
 )
+PACKAGE = "recli.bench.contestants"  # whose modules are contestants
 POLL = 0.2  # seconds: the longest that a signal waits
 
 
@@ -125,7 +126,7 @@ class Heat:
         out.mkdir()
         task = {
             "race": self._race,
-            "contestant": entry.contestant,
+            "module": f"{PACKAGE}.{entry.contestant}",
             "folder": str(self._folder),
             "out": str(out),
             "threads": self._threads,

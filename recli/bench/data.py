@@ -86,9 +86,9 @@ def read_data(
         yield dataclasses.replace(data, table=_table(found, report, reading), report=report)
 
 
-def synthetic_data(size: Size, config: BenchConfig, folder: Path) -> Data:
+def synthetic_data(size: Size, config: BenchConfig, folder: Path, threads: int) -> Data:
     """Planted pairs, and a Parquet table of them in the folder, with text ids and rows in random order."""
-    matrix = synthetic(size, config.seed)
+    matrix = synthetic(size, config.seed, threads)
     users, items = np.arange(size.users), np.arange(size.items)
     whole = Interactions(matrix=matrix, user_ids=Ids(users), item_ids=Ids(items), provenance=Provenance())
     path = folder / "synthetic.parquet"

@@ -13,7 +13,7 @@ from recli.bench.report import data_line, exponents_line, headline, machine_line
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: #fff; color: #1d1d1f;
+body { margin: 0 auto; max-width: 80rem; padding: 1rem; background: #fff; color: #1d1d1f;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.25rem; margin: 0 0 .5rem; color: #0a7d5a; }
 .headline { font-size: 1.35rem; line-height: 1.35; margin: 0 0 1rem; max-width: 56rem; }

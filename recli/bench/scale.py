@@ -43,9 +43,10 @@ def _row(conditions: Conditions, size: Size, solver: str, rank: int) -> dict[str
     about |= {"size": str(size), "users": size.users, "items": size.items, "pairs": size.pairs}
     with tempfile.TemporaryDirectory(prefix="scale-", dir=conditions.folder) as folder:
         ids = Ids(np.arange(size.users)), Ids(np.arange(size.items))
-        data = Interactions(matrix=synthetic(size, conditions.config.seed), user_ids=ids[0], item_ids=ids[1])
+        matrix = synthetic(size, conditions.config.seed, conditions.threads)
+        data = Interactions(matrix=matrix, user_ids=ids[0], item_ids=ids[1])
         save(Path(folder, "train_artifact"), data.arrays())
-        del data  # the process that trains may need all the memory there is
+        del matrix, data  # the process that trains may need all the memory there is
         settings = {
             "config": dataclasses.asdict(conditions.config.training(solver, rank)),
             "device": conditions.devices[0],

@@ -52,7 +52,7 @@ def _serve(task: dict[str, Any], orders: queue.Queue[bytes], answer: Any) -> Non
     from recli.bench.clock import Clock, peak_rss
     from recli.bench.problem import Problem
 
-    module = importlib.import_module(f"recli.bench.contestants.{task['contestant']}")
+    module = importlib.import_module(task["module"])
     problem = Problem(Path(task["folder"]), Path(task["out"]), task["threads"], task["settings"])
     base = peak_rss()
     work = getattr(module, task["race"])(problem)

@@ -186,7 +186,7 @@ class Job:
         if flags["synthetic"]:
             size = parse_size(flags["synthetic"])
             check_lengths(self.config.ks, size.items)
-            data = synthetic_data(size, self.config, folder)
+            data = synthetic_data(size, self.config, folder, self.workers)
             self.console.note(f"made {size.pairs:,} pairs of {size.users:,} users and {size.items:,} items")
             yield data
             return

@@ -23,7 +23,7 @@ from recli.errors import RecliError
 COMMANDS = {
     "factorize": "Ratings to a low-rank model: learn factors of users and items.",
     "score": "A model to recommendations: exact top-K lists, and their quality.",
-    "bench": "Ratings to a report: quality, time and memory beside other libraries.",
+    "bench": "Ratings to a report: quality and cost beside other libraries.",
 }
 EXAMPLES = """Examples:
 
