@@ -4,6 +4,8 @@ machine that slows down slows all.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import selectors
@@ -28,7 +30,7 @@ PACKAGE = "recli.bench.contestants"  # whose modules are contestants
 POLL = 0.2  # seconds: the longest that a signal waits
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """One contestant in one heat. about: the columns that tell its row from others. settings: see the race. runs: what
     each timed run answered; status: ok, or why there are none.
@@ -84,9 +86,13 @@ class Heat:
         self._scratch = tempfile.TemporaryDirectory(prefix="heat-", dir=folder)
 
     def __enter__(self) -> Self:
+        """Starts all at once: what they prepare is off the clock."""
         try:
             for number, entry in enumerate(self.entries):
                 self._children.append(self._start(entry, number) if entry.is_ok else None)
+            for entry, child in zip(self.entries, self._children, strict=True):
+                if child is not None:
+                    self._await(entry, child)
         except BaseException:
             self.__exit__()
             raise
@@ -121,7 +127,7 @@ class Heat:
                 if answer is not None:
                     entry.runs.append(answer)
 
-    def _start(self, entry: Entry, number: int) -> _Child | None:
+    def _start(self, entry: Entry, number: int) -> _Child:
         out = Path(self._scratch.name, str(number))
         out.mkdir()
         task = {
@@ -133,21 +139,19 @@ class Heat:
             "settings": entry.settings,
             "memory_limit": self._limit,
         }
-        child = _Child(self._threads)
-        self._children.append(child)  # so that a signal meanwhile ends it, too
+        return _Child(self._threads, task)
+
+    def _await(self, entry: Entry, child: _Child) -> None:
         try:
-            entry.base_rss_bytes = child.ask(task)["base_rss_bytes"]
+            entry.base_rss_bytes = child.answer()["base_rss_bytes"]
         except FailedError as failure:
             entry.status = f"failed: {failure}"
-        finally:
-            self._children.pop()
-        return child
 
 
 class _Child:
     """A worker process, leader of its own group: Ctrl-C reaches the bench alone, which then ends it."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, task: Mapping[str, Any]) -> None:
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONWARNINGS": "ignore"}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (kill closes it)
         self._process = subprocess.Popen(
@@ -158,15 +162,21 @@ class _Child:
             env=environment,
             start_new_session=True,
         )
+        self._post(task)
 
     def ask(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Raises FailedError."""
+        self._post(content)
+        return self.answer()
+
+    def _post(self, content: Mapping[str, Any]) -> None:
         assert self._process.stdin
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended: the answer says how
             self._process.stdin.write(json.dumps(content).encode() + b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            raise FailedError(self._last_words()) from None
+
+    def answer(self) -> dict[str, Any]:
+        """Raises FailedError."""
         line = self._read_line()
         if not line.endswith(b"\n"):
             raise FailedError(self._last_words())
@@ -204,16 +214,12 @@ class _Child:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._said):
             if stream:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    continue
 
 
 def missing(contestant: str) -> str | None:
     """Why the contestant's package cannot be imported here, as a row's status; None where it is there."""
-    import importlib.util
-
     package, extra, _ = CONTESTANTS[contestant]
     if importlib.util.find_spec(package) is not None:
         return None

@@ -43,8 +43,8 @@ def test_the_headline_names_the_best_of_the_others_in_each_race() -> None:
     found["rows"] += [row("topk", "implicit", 9.0, k=20), row("topk", "product", 0.5, k=20)]  # no library
     assert headline(found) == (
         "On 25,000 pairs of 1,200 users and 600 items (recli's best ndcg@20: 0.1500), recli is 5 times as fast as "
-        "implicit to its objective, 3 times as fast as faiss with all users' lists, 3 times as fast as scipy with an SVD to the "
-        "same error, 5 times as fast as pandas to read and index the table."
+        "implicit to its objective, 3 times as fast as faiss with all users' lists, 3 times as fast as scipy with an "
+        "SVD to the same error, 5 times as fast as pandas to read and index the table."
     )
 
 
