@@ -82,7 +82,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
     if compared:
         at = 1 + len(first) + len(shown)
-        headings.insert(at, f"{compared.removesuffix(MEAN)} above recli's best (95%)")
+        headings.insert(at, f"{compared.removesuffix(MEAN)} above the best (95%)")
         for line, row in zip(cells, done, strict=True):
             line.insert(at, _difference(row, compared.removesuffix(MEAN)))
     return headings, cells
