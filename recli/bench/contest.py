@@ -48,13 +48,15 @@ class Entry:
         return self.status == "ok"
 
     def row(self) -> dict[str, Any]:
-        """What its runs come to: median, least and most seconds, and noise = (most - least) / median."""
+        """What its runs come to: median, least and most seconds, and where there are several runs noise =
+        (most - least) / median."""
         row: dict[str, Any] = {**self.about, "contestant": self.contestant, "status": self.status}
         if self.is_ok and self.runs:
             seconds = [run["seconds"] for run in self.runs]
             row["seconds"] = statistics.median(seconds)
             row["seconds_min"], row["seconds_max"] = min(seconds), max(seconds)
-            row["noise"] = (max(seconds) - min(seconds)) / row["seconds"] if row["seconds"] else 0.0
+            if len(seconds) > 1:
+                row["noise"] = (max(seconds) - min(seconds)) / row["seconds"]
             row["repeats"] = len(seconds)
             row["peak_rss_bytes"] = max(run["peak_rss_bytes"] for run in self.runs)
             row["base_rss_bytes"] = self.base_rss_bytes

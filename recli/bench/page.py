@@ -21,7 +21,7 @@ h2 { font-size: 1.15rem; margin: 2.25rem 0 0; }
 p { margin: .25rem 0 .75rem; }
 .note { color: #55555a; font-size: .92rem; max-width: 60rem; }
 .scroll { overflow-x: auto; margin: .5rem 0 1rem; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
 th { font-weight: 600; color: #55555a; white-space: normal; vertical-align: bottom; min-width: 4rem; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
