@@ -157,7 +157,7 @@ class _Child:
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONWARNINGS": "ignore"}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (kill closes it)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "recli.bench.worker"],
+            [sys.executable, "-P", "-m", "recli.bench.worker"],  # -P: nothing of the working folder is imported
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -79,6 +79,15 @@ def test_what_happens_to_one_is_said_in_its_row_and_the_others_go_on(how: str, s
     assert other.row()["repeats"] == 2
 
 
+def test_nothing_of_the_working_folder_is_imported() -> None:
+    for name in ("json.py", "recli.py"):
+        Path(name).write_text("raise SystemExit('taken from the working folder')\n")
+    entry = steady("A")
+    with heat(entry) as running:
+        running.rounds(1)
+    assert entry.row()["status"] == "ok"
+
+
 def test_one_that_is_not_there_is_not_started() -> None:
     entry = Entry("steady", {"race": "train"}, status="not installed: pip install 'recli[bench]'")
     with heat(entry) as running:
