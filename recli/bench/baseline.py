@@ -97,7 +97,12 @@ def read_report(path: str) -> dict[str, Any]:
 def check_comparable(
     gates: Sequence[Gate], planned: Sequence[Mapping[str, Any]], old: Mapping[str, Any], path: str
 ) -> None:
-    """Before the long work: are there the same rows on both sides? planned: the rows to be. Raises DataError."""
+    """Before the long work: are there the same rows on both sides, and the numbers in the old one? planned: the rows to
+    be. Raises DataError.
+    """
+    for gate in gates:
+        if not any(_is_number(row.get(gate.name)) for row in _keys(old["rows"], [gate]).values()):
+            raise DataError(f"it has no {gate.name} (--fail-if {gate.text!r})", file=path)
     new, before = (_keys(rows, gates) for rows in (planned, old["rows"]))
     if lacking := [key for key in new if key not in before]:
         raise DataError(f"it has no row for {_shown(lacking[0])}: make a baseline by the same command", file=path)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
+from recli.cli.bench_flags import check_outputs, check_sources, chosen
 from recli.cli.bench_table import print_report
 from recli.cli.console import Console, print_json, size_text
 from recli.cli.training import say_what_was_read
 from recli.config import BenchConfig, ReadConfig
-from recli.errors import BusyError, UsageError
+from recli.errors import BusyError, DataError, UsageError
 
 if TYPE_CHECKING:
     from recli.bench.bench import Heading
@@ -24,15 +25,12 @@ if TYPE_CHECKING:
     from recli.bench.synthetic import Size
     from recli.kernels.spec import Kernels
 
-NOTHING = ("none", "")
-
 
 @dataclass(frozen=True)
 class Job:
-    """flags: the command's parameters by name; peers, races: as asked for; default_races: were they left to us?"""
+    """flags: the command's parameters by name; peers, races: who may enter, and what; limit: bytes; path: of the report."""
 
     flags: Mapping[str, Any]
-    given: frozenset[str]
     console: Console
     config: BenchConfig
     reading: ReadConfig
@@ -47,33 +45,23 @@ class Job:
     def of(cls, ctx: Any) -> Job:
         from recli.bench.contestants import PEERS, RACES
 
-        flags, given = dict(ctx.params), o.given_flags(ctx)
+        flags = dict(ctx.params)
         console, config = Console.of("bench", flags), o.pick(BenchConfig, flags)
         inputs = flags["inputs"] or []
-        _check_sources(flags, inputs, given)
+        check_sources(flags, inputs, o.given_flags(ctx))
         workers = o.limit_threads(flags["threads"])
-        outputs = {"-o": flags["output"], "--html": flags["html"], "--rows": flags["rows"]}
-        paths = [*inputs, flags["train"], flags["test"], flags["baseline"]]
-        o.check_paths(paths, flags["output"], None, flags["json_"])
-        for flag, path in outputs.items():
-            if path is not None and (not path or (path.startswith("-") and path != "-")):
-                raise UsageError(f"{flag} {path!r}: expected a file's name (is a shell variable not set?)")
-        if [*outputs.values(), "-" if flags["json_"] else None].count("-") > 1:
-            raise UsageError("only one of -o, --html, --rows and --json can have stdout: write the others to files")
-        if flags["html"]:
-            _check_charts()
+        check_outputs(flags, inputs)
         if flags["fail_if"] and not flags["baseline"]:
             raise UsageError(f"--fail-if {flags['fail_if'][0]!r}: there is no --baseline to compare with")
-        named = inputs or [flags["train"] or f"synthetic-{flags['synthetic'] or 'scale'}"]
-        races = RACES if flags["races"] is None else _chosen("--races", flags["races"], RACES)
+        named = inputs or [flags["train"] or (f"synthetic-{flags['synthetic']}" if flags["synthetic"] else "scale")]
+        races = RACES if flags["races"] is None else chosen("--races", flags["races"], RACES)
         return cls(
             flags=flags,
-            given=given,
             console=console,
             config=config,
             reading=o.read_config(flags),
             inputs=inputs,
-            peers=_chosen("--peers", flags["peers"], PEERS),
+            peers=chosen("--peers", flags["peers"], PEERS),
             races=races,
             limit=o.parse_size(flags["memory_limit"]),
             workers=workers,
@@ -121,14 +109,20 @@ class Job:
                 self._say_plan(planned, sizes)
                 return
             report = self._measured(data, planned, sizes, devices, folder, backend)
+            incomparable = None
             if old:
-                report["gates"] = self._compared(report, old, gates)
+                try:
+                    report["gates"] = self._compared(report, old, gates)
+                except DataError as error:  # to be said once the report, which took so long, is written
+                    incomparable = error
             for write in writers:
                 write(report)
             if flags["json_"]:
                 print_json(report)
             elif self.path != "-" and not flags["quiet"]:
                 print_report(report)
+            if incomparable:
+                raise incomparable
             if old:
                 baseline.judge(gates, report, old, flags["baseline"])
 
@@ -180,7 +174,7 @@ class Job:
         from recli.bench.synthetic import parse_size
 
         flags = self.flags
-        if not self.races:
+        if not self.races or not (self.inputs or flags["train"] or flags["synthetic"]):
             yield None
             return
         if flags["synthetic"]:
@@ -305,46 +299,3 @@ class Job:
         )
         if self.flags["json_"]:
             print_json({**self.console.finish(), "output": self.path, "config": self.config.semantic()})
-
-
-def _check_sources(flags: Mapping[str, Any], inputs: Sequence[str], given: frozenset[str]) -> None:
-    """One source of data, and no flag that would do nothing with it."""
-    pair = [flags[name] for name in ("train", "test")]
-    if any(pair) and not all(pair):
-        raise UsageError("--train and --test go together: give both")
-    sources = {"INPUT": bool(inputs), "--train and --test": all(pair), "--synthetic": flags["synthetic"] is not None}
-    used = [name for name, there in sources.items() if there]
-    if len(used) > 1:
-        raise UsageError(f"{' and '.join(used)} exclude each other")
-    if not used and flags["scale"] is None:
-        raise UsageError("nothing to measure on: give INPUT, --train and --test, --synthetic or --scale")
-    unused = {
-        "--train and --test": ("split", "test_share"),
-        "--synthetic": ("columns", "where", "no_header", "input_format"),
-    }
-    for source in used:
-        for name in unused.get(source, ()):
-            if name in given:
-                raise UsageError(f"{o.flag(name)}: not with {source}")
-    if flags["synthetic"] is not None and flags["split"] in ("last", "time"):
-        raise UsageError(f"--split {flags['split']}: synthetic pairs have no times: give random or users")
-
-
-def _chosen(flag: str, text: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Of all, none, or names with commas. Raises UsageError."""
-    if text == "all":
-        return tuple(names)
-    if text in NOTHING:
-        return ()
-    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    for name in chosen:
-        if name not in names:
-            raise UsageError(f"{flag} {text}: expected all, none, or some of {', '.join(names)}, found {name!r}")
-    return chosen
-
-
-def _check_charts() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--html needs matplotlib for its charts: pip install 'recli[bench]'")

@@ -119,6 +119,11 @@ def test_a_row_missing_on_one_side_is_an_error_before_the_work() -> None:
         check_comparable(asked, [row()], report(*planned), "o.json")
 
 
+def test_a_number_that_the_baseline_never_had_is_an_error_before_the_work() -> None:
+    with pytest.raises(DataError, match=r"o\.json: it has no recall@20 \(--fail-if 'recall@20 < -1%'\)"):
+        check_comparable(gates("seconds > +20%", "recall@20 < -1%"), [row()], report(row()), "o.json")
+
+
 def test_ratios_are_of_the_peers_rows() -> None:
     old = report(row(ratio=1.0), row(contestant="implicit", ratio=4.0))
     new = report(row(ratio=1.0), row(contestant="implicit", ratio=3.0))
@@ -126,8 +131,9 @@ def test_ratios_are_of_the_peers_rows() -> None:
         "ratio < -10%: train implicit ials rank 64 cpu 4 before, 3 now (-25.0%)"
     ]
     assert failures(gates("seconds > +20%"), new["rows"], old["rows"], "o") == []
+    other = report(row(contestant="lenskit", ratio=4.0))
     with pytest.raises(DataError, match="it has no row for train implicit"):
-        check_comparable(gates("ratio < -10%"), new["rows"], report(row(ratio=1.0)), "o")
+        check_comparable(gates("ratio < -10%"), new["rows"], other, "o")
 
 
 def test_other_data_and_another_machine_are_said() -> None:

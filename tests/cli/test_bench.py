@@ -211,6 +211,14 @@ def test_made_up_ratings_and_how_recli_grows(recli: Recli) -> None:
     assert "seconds" in report["scale"]
 
 
+def test_growth_needs_no_other_data(recli: Recli) -> None:
+    outcome = recli("bench", "--scale", "1M,3M", "-n")
+    assert outcome.code == 0, outcome.err
+    assert "plan: scale 100kx10kx1M: recli\n" in outcome.err
+    assert "plan: scale 100kx10kx3M: recli\n" in outcome.err
+    assert "to scale.bench.json; nothing written" in outcome.err
+
+
 def test_a_missing_peer_is_said_and_has_its_row(small: str, recli: Recli, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "faiss" else real(name))
@@ -256,7 +264,7 @@ def test_gates_compare_with_an_older_report(small: str, recli: Recli) -> None:
     outcome = recli(
         "bench", small, *QUICK[:-1], "6", "--baseline", "old.json", "--fail-if", "recall@6 < -1%", "-o", "n.json"
     )
-    assert (outcome.code, "old.json has no recall@6" in outcome.err) == (65, True)
+    assert (outcome.code, "old.json: it has no recall@6" in outcome.err) == (65, True)
     other = ("--races", "train", "--peers", "none", "-k", "5", "--baseline", "old.json", "--fail-if", "seconds > +9%")
     outcome = recli("bench", small, *other)
     assert (outcome.code, "it has no row for train recli ials rank 64" in outcome.err) == (65, True)
