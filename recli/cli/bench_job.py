@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """flags: the command's parameters by name; peers, races: who may enter, and what; limit: bytes; path: of the report."""
+    """flags: the parameters by name; peers, races: who may enter, and what; limit: bytes; path: of the report."""
 
     flags: Mapping[str, Any]
     console: Console
