@@ -141,3 +141,37 @@ class ScoreConfig(Config):
     min_score: float | None = number(None, -3e38, 3e38)
     max_per: dict[str, int] = field(default_factory=dict)
     explain: int = number(0, 0, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(Config):
+    """solver, rank, k: lists with commas, every combination of which is measured. split, test_share: see splits.py.
+    repeats: timed runs of each contestant, after one to warm up. iterations: of ials and als, as in FactorizeConfig.
+    """
+
+    solver: str = text(
+        "ials", r"(ials|als|svd|pop)(,(ials|als|svd|pop))*", "solvers out of ials, als, svd, pop, as ials,svd"
+    )
+    rank: str = text("64", r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*", "ranks from 1 up, as 64,128")
+    k: str = text("20", r"[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*", "lengths of lists from 1 to 9999, as 10,100")
+    split: str = choice("random", "random", "last", "time", "users")
+    test_share: float = number(0.2, 0, 0.9, above=True)
+    repeats: int = number(3, 1, 1000)
+    iterations: int = number(8, 1, 100_000)
+    seed: int = number(0, 0, 2**63 - 1)
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.solver.split(",")))
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(map(int, self.rank.split(","))))
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(map(int, self.k.split(","))))
+
+    def training(self, solver: str, rank: int) -> FactorizeConfig:
+        """What `recli factorize` would be given; everything else is its default."""
+        return FactorizeConfig(solver=solver, rank=rank, iterations=self.iterations, seed=self.seed)

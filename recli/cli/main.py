@@ -23,6 +23,7 @@ from recli.errors import RecliError
 COMMANDS = {
     "factorize": "Ratings to a low-rank model: learn factors of users and items.",
     "score": "A model to recommendations: exact top-K lists, and their quality.",
+    "bench": "Ratings to a report: quality and cost beside other libraries.",
 }
 EXAMPLES = """Examples:
 
@@ -30,6 +31,7 @@ EXAMPLES = """Examples:
   recli factorize ratings.parquet --rank 100
   recli score ratings.factors.npz -k 10 -o recs.parquet
   cat ratings.csv | recli factorize - -o - | recli score - -o - > recs.parquet
+  recli bench ratings.parquet --html report.html
 
 Exit codes: 0 done, 1 bug, 2 usage, 3 a gate failed, 65 bad data, 66 no input, 69 no device, 70 diverged, 73 cannot
 create the output, 74 reading or writing failed, 75 try again, 130, 141 and 143 signals.

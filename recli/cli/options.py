@@ -1,5 +1,6 @@
 """What commands share: their class, and their flags, one type each, so that a name means the same everywhere. Every
-flag is also a RECLI_* variable, but for -o and -n, which belong to one run, and --expect, which is a list.
+flag is also a RECLI_* variable, but for -o and -n, which belong to one run, and lists: --expect, --fail-if, and what
+bench makes a grid of.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ TABLES = (".parquet", ".pq", ".csv", ".tsv", ".tab", ".ndjson", ".jsonl", ".txt"
 EPILOG = """
 Flags can also be keys in recli.toml (threads = 4) or variables (RECLI_THREADS=4); the command line wins.
 """
+
+
+class Listed(str):
+    """The value of a flag that is a list with commas; its setting in a file may also be a number, for one."""
 
 
 @dataclass
@@ -90,6 +95,11 @@ def app() -> typer.Typer:
     """The Typer application of one command."""
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     return typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings)
+
+
+def listed(*flags: str, help: str) -> Any:
+    """A list, of what other commands take one of: without a variable, which would have to mean both."""
+    return typer.Option(*flags, help=help, metavar="<list>", parser=Listed)
 
 
 OutputPath = Annotated[

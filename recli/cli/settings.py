@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from recli.cli.options import Listed
 from recli.errors import UsageError
 
 NAME = "recli.toml"
@@ -27,6 +28,7 @@ KINDS = {
     int: "a whole number",
     float: "a number",
     str: "text in quotes",
+    Listed: "text in quotes, with commas, or a whole number",
     list: "a list of texts in quotes",  # of a flag that can be given again
 }
 
@@ -96,4 +98,6 @@ def _take(
 def _is(value: Any, kind: type) -> bool:
     if kind is list:
         return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    if kind is Listed:
+        return type(value) in (str, int)
     return type(value) is kind or (kind is float and type(value) is int)

@@ -101,14 +101,14 @@ class Training:
 
     def _split(self, interactions: Interactions, inputs: list[str]) -> tuple[Csr | None, Csr | None]:
         """What to train on, if not all, and what is held out, if anything. Hashes of files read join `inputs`."""
-        from recli import factorize
+        from recli.splits import hold_out
 
         asked = self.flags["valid"]
         if asked is None:
             return None, None
         share = valid_share(asked)
         if share is not None:
-            train, held = factorize.hold_out(interactions.matrix, share, self.config.seed)
+            train, held = hold_out(interactions.matrix, share, self.config.seed)
             if not len(held.indices):
                 raise UsageError(f"--valid {asked}: no pair is held out of {len(interactions.matrix.indices)}")
             self.console.note(f"held out {len(held.indices):,} pairs for validation")

@@ -17,7 +17,7 @@ from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
 from recli.factorize.plan import Plan, estimate
 from recli.factorize.pop import fit_pop
 from recli.factorize.svd import fit_svd
-from recli.factorize.valid import Validation, hold_out, metric_of, no_pairs
+from recli.factorize.valid import Validation, metric_of, no_pairs
 from recli.ids import Csr
 from recli.kernels.spec import Kernels
 from recli.least_squares import confidence
@@ -34,7 +34,6 @@ __all__ = [
     "estimate",
     "factorize",
     "factorize_matrix",
-    "hold_out",
     "metric_of",
     "no_pairs",
 ]

@@ -73,19 +73,3 @@ def metric_of(config: FactorizeConfig) -> str:
 
 def no_pairs(users: int) -> Csr:
     return Csr(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
-
-
-def hold_out(matrix: Csr, share: float, seed: int) -> tuple[Csr, Csr]:
-    """A random share of the pairs apart from the rest: (train, held). Every user keeps at least one pair."""
-    rng = np.random.default_rng(seed)
-    held = rng.random(len(matrix.indices)) < share
-    lengths, user = np.diff(matrix.indptr), row_numbers(matrix.indptr)
-    bare = (np.bincount(user[held], minlength=len(lengths)) == lengths) & (lengths > 0)
-    held[matrix.indptr[:-1][bare]] = False
-    return _pairs(matrix, ~held, user), _pairs(matrix, held, user)
-
-
-def _pairs(matrix: Csr, kept: NDArray[np.bool_], user: NDArray[np.int64]) -> Csr:
-    indptr = np.zeros_like(matrix.indptr)
-    np.cumsum(np.bincount(user[kept], minlength=len(indptr) - 1), out=indptr[1:])
-    return Csr(indptr, matrix.indices[kept], matrix.values[kept])

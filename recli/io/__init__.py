@@ -1,7 +1,7 @@
 """Files in, files out: all that knows a path, a format or a pipe. Formats go by suffix or first bytes."""
 
 from recli.io.alignment import continue_ids, held_out
-from recli.io.atomic import STDOUT, Output, json_output, output
+from recli.io.atomic import STDOUT, Output, json_output, output, write_json
 from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.foreign import read_model, with_seen
 from recli.io.history import History, read_history
@@ -17,6 +17,8 @@ from recli.io.requests import IdList, everyone, read_denied, read_ids, read_trut
 from recli.io.scores import ScoreTable, write_scores
 from recli.io.similar import SimilarTable
 from recli.io.sources import Source, is_pipe, source
+from recli.io.tables import write_pairs, write_rows
+from recli.io.times import read_times
 from recli.io.vectors import VectorsReport, vectors_folder
 
 __all__ = [
@@ -56,13 +58,17 @@ __all__ = [
     "read_items",
     "read_matrix",
     "read_model",
+    "read_times",
     "read_truth",
     "remove_checkpoint",
     "source",
     "to_series",
     "vectors_folder",
     "with_seen",
+    "write_json",
     "write_npz",
+    "write_pairs",
+    "write_rows",
     "write_scores",
     "written",
 ]

@@ -124,10 +124,10 @@ def json_output(path: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda content: None
         return
     with output(path, binary=False) as out:
-        yield lambda content: out.write(lambda file: _write_json(file, content))
+        yield lambda content: out.write(lambda file: write_json(file, content))
 
 
-def _write_json(file: BinaryIO, content: dict[str, Any]) -> None:
+def write_json(file: BinaryIO, content: dict[str, Any]) -> None:
     file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
 
 

@@ -16,11 +16,12 @@ import typer
 
 from recli import __version__
 from recli.cli.main import COMMANDS, LazyGroup, app
-from recli.config import Config, FactorizeConfig, ScoreConfig
+from recli.config import BenchConfig, Config, FactorizeConfig, ScoreConfig
 from tests.conftest import Outcome
 
 Recli = Callable[..., Outcome]
-CONFIGS = {"factorize": FactorizeConfig, "score": ScoreConfig}
+CONFIGS = {"factorize": FactorizeConfig, "score": ScoreConfig, "bench": BenchConfig}
+LISTS = {"--solver", "--rank", "--k", "-k", "--device"}  # in bench, which measures each of several
 OTHER_FLAG = {"seen": "--no-seen"}  # config field -> its flag, where the names differ
 
 
@@ -99,9 +100,11 @@ def test_flags_of_the_same_name_mean_the_same_in_every_command() -> None:
     for name in COMMANDS:
         for flag, option in flags(name).items():
             by_name.setdefault(flag, set()).add((option.help, option.default, option.envvar, option.is_flag))
-    # of ratings in the one command, of items in the other: the other has no variable, so that none can mean both
-    assert {flag for flag, meanings in by_name.items() if len(meanings) > 1} == {"--where"}
+    # of ratings in the one command, of items in the other; one in the others, a list in bench: those have no variable,
+    # so that none can mean both
+    assert {flag for flag, meanings in by_name.items() if len(meanings) > 1} == {"--where", *LISTS}
     assert flags("score")["--where"].envvar is None
+    assert [flags("bench")[flag].envvar for flag in LISTS] == [None] * len(LISTS)
 
 
 def test_the_list_of_commands_says_what_each_is_for(recli: Recli) -> None:

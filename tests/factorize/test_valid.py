@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from recli.artifacts import Factors
 from recli.config import FactorizeConfig
-from recli.factorize import Validation, factorize, hold_out, metric_of, valid
+from recli.factorize import Validation, factorize, metric_of, valid
 from recli.factorize.model import Fit
 from recli.ids import Csr
 from recli.kernels import load
 from recli.kernels.spec import Kernels
+from recli.splits import hold_out
 from tests.factorize.data import interactions, planted
 from tests.kernels.problems import csr
 

@@ -1,0 +1,26 @@
+"""Exact lists of all users, what they have left out, by the factors of recli's ials at its defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recli.bench import roofline
+from recli.bench.bench import Bench, Heading
+from recli.bench.problem import save
+
+
+def topk(bench: Bench, heading: Heading) -> list[dict[str, Any]]:
+    rank, k = heading.about["rank"], heading.about["k"]
+    P, Q = bench.factors(rank)
+    save(bench.conditions.folder / "topk", {"P": P, "Q": Q})
+    with bench.heat("topk", heading.entries, {"k": k}) as heat:
+        for entry in heat.entries:
+            heat.run(entry)
+        heat.rounds(bench.config.repeats)
+        rows = [entry.row() for entry in heat.entries]
+    work = roofline.exhaustive_topk(len(P), len(Q), P.shape[1], k)
+    for row in rows:
+        if row["status"] == "ok":
+            row["users_per_second"] = len(P) / row["seconds"]
+            row["roofline"] = work.floor(bench.conditions.machine) / row["seconds"]
+    return rows

@@ -1,0 +1,95 @@
+"""Interactions apart: what to learn from, and what to judge by. Matrices are CSR [users, items], parts as the whole."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recli.errors import DataError
+from recli.ids import Csr, row_numbers
+
+SPLITS = ("random", "last", "time", "users")
+FOLD_IN = 0.8  # of a held-out user's pairs: what the model may look at (Liang et al. 2018, section 4.1)
+
+
+class Split(NamedTuple):
+    """train and test are disjoint; fold_in: what is known of users who are in neither training nor anything else, or
+    None where the split is not by users.
+    """
+
+    train: Csr
+    test: Csr
+    fold_in: Csr | None = None
+
+
+def split(matrix: Csr, how: str, share: float, seed: int, times: NDArray[np.int64] | None = None) -> Split:
+    """random: that share of the pairs. last: the last share of each user's, one at least. time: whatever is later than
+    one moment, at most that share. users: that share of the users, with all they have (strong generalisation); a fifth
+    of theirs is the test. Users are left with one pair to learn from, but by time.
+
+    times: int64[nnz], when each pair was, for last and time; equal ones are not ordered. Raises DataError where no pair
+    is left on one side.
+    """
+    if how == "random":
+        parts = Split(*hold_out(matrix, share, seed))
+    elif how == "users":
+        parts = _by_users(matrix, share, seed)
+    else:
+        assert times is not None
+        test = _last(matrix, times, share) if how == "last" else _later(times, share)
+        parts = Split(take_pairs(matrix, ~test), take_pairs(matrix, test))
+    if not (len(parts.train.indices) and len(parts.test.indices)):
+        sizes = f"{len(parts.train.indices)} to learn from and {len(parts.test.indices)} to judge by"
+        raise DataError(f"--split {how}, --test-share {share:g}: of {len(matrix.indices)} pairs there are {sizes}")
+    return parts
+
+
+def hold_out(matrix: Csr, share: float, seed: int) -> tuple[Csr, Csr]:
+    """A random share of the pairs apart from the rest: (train, held). Every user keeps at least one pair."""
+    rng = np.random.default_rng(seed)
+    held = rng.random(len(matrix.indices)) < share
+    lengths, user = np.diff(matrix.indptr), row_numbers(matrix.indptr)
+    bare = (np.bincount(user[held], minlength=len(lengths)) == lengths) & (lengths > 0)
+    held[matrix.indptr[:-1][bare]] = False
+    return take_pairs(matrix, ~held), take_pairs(matrix, held)
+
+
+def take_pairs(matrix: Csr, kept: NDArray[np.bool_]) -> Csr:
+    """The entries where kept: bool[nnz], in a matrix of the same size."""
+    ends = np.append(0, np.cumsum(kept))
+    return Csr(ends[matrix.indptr].astype(np.int64), matrix.indices[kept], matrix.values[kept])
+
+
+def _last(matrix: Csr, times: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    user, lengths = row_numbers(matrix.indptr), np.diff(matrix.indptr)
+    place = np.empty(len(user), np.int64)  # of each entry among its user's, by time
+    place[np.lexsort((times, user))] = np.arange(len(user))
+    wanted = np.minimum(np.maximum(np.rint(share * lengths), 1), lengths - 1).astype(np.int64)
+    late: NDArray[np.bool_] = place >= (matrix.indptr[1:] - wanted)[user]
+    return late
+
+
+def _later(times: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """Pairs of the moment at the cut itself stay in the past."""
+    if not len(times):
+        return np.zeros(0, bool)
+    cut = np.partition(times, at := len(times) - 1 - min(int(share * len(times)), len(times) - 1))[at]
+    late: NDArray[np.bool_] = times > cut
+    return late
+
+
+def _by_users(matrix: Csr, share: float, seed: int) -> Split:
+    rng = np.random.default_rng(seed)
+    lengths, user = np.diff(matrix.indptr), row_numbers(matrix.indptr)
+    able = np.flatnonzero(lengths > 1)
+    chosen = np.zeros(len(lengths), bool)
+    chosen[rng.permutation(able)[: round(share * len(able))]] = True
+    theirs = chosen[user]
+    order = np.lexsort((rng.random(len(user)), user))  # each user's pairs in random order
+    place = np.empty(len(user), np.int64)
+    place[order] = np.arange(len(user))
+    known = np.clip(np.rint(FOLD_IN * lengths), 1, np.maximum(lengths - 1, 1)).astype(np.int64)
+    folded = theirs & (place < (matrix.indptr[:-1] + known)[user])
+    return Split(take_pairs(matrix, ~theirs), take_pairs(matrix, theirs & ~folded), take_pairs(matrix, folded))

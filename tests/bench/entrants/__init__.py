@@ -1,0 +1,1 @@
+"""Contestants that misbehave, for test_contest.py."""
