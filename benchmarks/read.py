@@ -29,6 +29,9 @@ COLUMNS = ["user_id", "item_id", "rating"]
 
 
 def recli(path: str) -> Any:
+    from recli.cli.options import limit_threads
+
+    limit_threads(None)  # as every command does, before it loads anything
     from recli import io, kernels  # noqa: F401  the kernels are loaded before a table is read, in every command
     from recli.config import ReadConfig
 
