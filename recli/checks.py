@@ -34,7 +34,7 @@ def check_csr(
         raise DataError(
             f"array {prefix}indices: expected numbers below {columns}, found {indices.min()} to {indices.max()}"
         )
-    rising = np.diff(indices) > 0
+    rising = indices[1:] > indices[:-1]
     rising[indptr[1:-1][(indptr[1:-1] > 0) & (indptr[1:-1] < len(indices))] - 1] = True  # where a new row begins
     if not rising.all():
         raise DataError(f"array {prefix}indices: expected to rise within each row, found otherwise")

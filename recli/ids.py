@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from recli import sorting
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,67 @@ def row_numbers(indptr: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
 
 
-def stable_order(nums: NDArray[np.int32], count: int) -> NDArray[Any]:
-    """The stable sorting permutation of numbers in [0, count): a counting sort (SciPy's transposition)."""
-    n = len(nums)
-    kind: Any = np.int32 if n < 2**31 - 1 else np.int64
-    indptr = np.arange(n + 1, dtype=kind)
-    one_per_row = sp.csr_array((np.zeros(n, np.int8), nums.astype(kind), indptr), shape=(n, count))
-    return np.asarray(one_per_row.tocsc().indices)
+class SortedPairs(NamedTuple):
+    """Entries by user, then by item, then by position among all of them.
+
+    indptr: int64[users + 1]; items: int32[n]; positions: int32[n], or int64 where n is that large; repeated: how many
+    entries have the same user and item as the one before.
+    """
+
+    indptr: NDArray[np.int64]
+    items: NDArray[np.int32]
+    positions: NDArray[Any]
+    repeated: int
+
+    @classmethod
+    def of(
+        cls, user_num: Sequence[NDArray[np.int32]], item_num: Sequence[NDArray[np.int32]], users: int
+    ) -> SortedPairs:
+        """Of entries in pieces, the same ones of both."""
+        starts = [0, *itertools.accumulate(map(len, user_num))]
+        n = starts[-1]
+        indptr = sorting.row_bounds(user_num, users)
+        items, positions = np.empty(n, np.int32), np.empty(n, np.int32 if n < 2**31 else np.int64)
+        ends = indptr[:-1].copy()
+
+        def part(first: int, last: int) -> int:
+            for start, *piece in zip(starts[:-1], user_num, item_num, strict=True):
+                sorting.scatter(start, *piece, first, last, ends, items, positions)
+            return int(sorting.sort_rows(indptr, first, last, items, positions))
+
+        return cls(indptr, items, positions, sum(sorting.over_rows(indptr, part)))
+
+    def merged(self, values: NDArray[np.float32] | None, duplicates: str) -> Csr:
+        """The matrix of values by position (None: ones); ends the use of `items`, which it takes over.
+
+        duplicates: last, first, sum, mean or max (sums are taken in float64).
+        """
+        if not self.repeated:
+            if values is None:
+                return Csr(self.indptr, self.items, np.ones(len(self.items), np.float32))
+            sorted_values = np.empty(len(values), np.float32)
+
+            def part(first: int, last: int) -> None:
+                sorting.gather(values, self.positions, self.indptr[first], self.indptr[last], sorted_values)
+
+            sorting.over_rows(self.indptr, part)
+            return Csr(self.indptr, self.items, sorted_values)
+        if values is None:
+            values = np.ones(len(self.items), np.float32)
+        indptr, pairs = np.zeros_like(self.indptr), len(self.items) - self.repeated
+        merged = np.empty(pairs, np.float32)
+        policy = sorting.POLICIES.index(duplicates)
+        sorting.merge_rows(self.indptr, self.items, self.positions, values, policy, indptr, merged)
+        self.items.resize(pairs, refcheck=False)  # in place, where [:pairs] would keep all and a copy needs more
+        return Csr(indptr, self.items, merged)
+
+    def repeats(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Where entries of pairs are that are there more than once, and for each a number of its pair, ascending."""
+        again = np.zeros(len(self.items) + 1, bool)
+        again[1:-1] = self.items[1:] == self.items[:-1]
+        again[self.indptr[:-1]] = False
+        places = np.flatnonzero(again[:-1] | again[1:])
+        return places, np.cumsum(~again[places])
 
 
 def to_csr(
@@ -75,34 +131,8 @@ def to_csr(
 
     duplicates: last, first, sum, mean or max (sums are taken in float64).
     """
-    order = stable_order(item_num, items)
-    order = order[stable_order(user_num[order], users)]
-    user_num, item_num, values = user_num[order], item_num[order], values[order]
-    starts = np.ones(len(order), bool)
-    starts[1:] = (user_num[1:] != user_num[:-1]) | (item_num[1:] != item_num[:-1])
-    repeated = len(order) - int(np.count_nonzero(starts))
-    if repeated:
-        first = np.flatnonzero(starts)
-        values = _merge(values, first, duplicates)
-        user_num, item_num = user_num[first], item_num[first]
-    indptr = np.zeros(users + 1, np.int64)
-    np.cumsum(np.bincount(user_num, minlength=users), out=indptr[1:])
-    return Csr(indptr, np.ascontiguousarray(item_num), np.ascontiguousarray(values)), repeated
-
-
-def _merge(values: NDArray[np.float32], first: NDArray[np.intp], duplicates: str) -> NDArray[np.float32]:
-    last: NDArray[np.intp] = np.append(first[1:], len(values)) - 1
-    if duplicates == "first":
-        return values[first]
-    if duplicates == "last":
-        return values[last]
-    if duplicates == "max":
-        return np.maximum.reduceat(values, first)
-    total: NDArray[np.float64] = np.add.reduceat(values.astype(np.float64), first)
-    if duplicates == "mean":
-        total /= last - first + 1
-    with np.errstate(over="ignore"):  # infinite then, for the caller to refuse with the file's name
-        return total.astype(np.float32)
+    pairs = SortedPairs.of([user_num], [item_num], users)
+    return pairs.merged(values, duplicates), pairs.repeated
 
 
 def take_rows(matrix: Csr, nums: NDArray[np.int64], *, values: bool = False) -> Csr:
@@ -143,7 +173,15 @@ def union_rows(matrices: Sequence[Csr], columns: int) -> Csr:
 
 def transpose(matrix: Csr, items: int) -> Csr:
     """The same entries by item: CSR of shape [items, users]."""
-    users = len(matrix.indptr) - 1
-    by_item = sp.csr_array((matrix.values, matrix.indices, matrix.indptr), shape=(users, items)).tocsc()
-    values: NDArray[np.float32] = by_item.data
-    return Csr(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), values)
+    by_item = Csr(
+        sorting.row_bounds([matrix.indices], items),
+        np.empty(len(matrix.indices), np.int32),
+        np.empty(len(matrix.indices), np.float32),
+    )
+    ends = by_item.indptr[:-1].copy()
+
+    def part(first: int, last: int) -> None:
+        sorting.transpose_into(*matrix, first, last, ends, by_item.indices, by_item.values)
+
+    sorting.over_rows(by_item.indptr, part)
+    return by_item

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from recli.cli.main import main
+
+settings.register_profile("recli", deadline=None)  # a kernel's first call compiles it
+settings.load_profile("recli")
 
 ROOT = Path(__file__).parent.parent
 

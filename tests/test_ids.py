@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recli.config import DUPLICATES
-from recli.ids import Csr, Ids, stable_order, to_csr, transpose
+from recli.ids import Csr, Ids, to_csr, transpose
 
 Entry = tuple[int, int, float]
 MERGE = {
@@ -70,11 +70,6 @@ def test_transposing_keeps_every_entry(case: tuple[list[Entry], int, int]) -> No
     assert all((np.diff(row) > 0).all() for row in np.split(turned.indices, turned.indptr[1:-1]))
     for found, right in zip(transpose(turned, users), matrix, strict=True):
         np.testing.assert_array_equal(found, right)
-
-
-@given(st.lists(st.integers(0, 9)))
-def test_stable_order_is_that_of_a_stable_sort(nums: list[int]) -> None:
-    np.testing.assert_array_equal(stable_order(np.array(nums, np.int32), 10), np.argsort(nums, kind="stable"))
 
 
 def test_sums_are_taken_in_float64() -> None:

@@ -16,7 +16,7 @@ from recli.cli.bench_flags import check_outputs, check_sources, chosen
 from recli.cli.bench_table import print_report
 from recli.cli.console import Console, print_json, size_text
 from recli.cli.training import say_what_was_read
-from recli.config import BenchConfig, ReadConfig
+from recli.config import PROCESS_BYTES, BenchConfig, ReadConfig
 from recli.errors import BusyError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -197,17 +197,18 @@ class Job:
 
     def _check_fits(self, users: int, items: int, pairs: int) -> None:
         """Refuses, before the work, what the memory limit does not allow recli itself."""
-        from recli.factorize import estimate
+        from recli.factorize import train_bytes
 
         if self.limit is None:
             return
         for solver in self.config.solvers:
             for rank in self.config.ranks:
-                plan = estimate(self.config.training(solver, rank), users, items, pairs, self.workers)
-                if plan.bytes > self.limit:
+                training = self.config.training(solver, rank)
+                needed = PROCESS_BYTES + train_bytes(training, users, items, pairs, weighted=False)
+                if needed > self.limit:
                     raise BusyError(
-                        f"{solver} of rank {rank} on {pairs:,} pairs needs about {size_text(plan.bytes)}: give "
-                        f"--memory-limit {o.limit_text(plan.bytes)} or less of it"
+                        f"{solver} of rank {rank} on {pairs:,} pairs needs about {size_text(needed)}: give "
+                        f"--memory-limit {o.limit_text(needed)} or less of it"
                     )
 
     def _measured(

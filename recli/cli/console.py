@@ -120,17 +120,30 @@ class Console:
 
     def finish(self) -> dict[str, Any]:
         """All numbers so far with the seconds since the start and the peak memory."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # the one unit is bytes, the other KiB
         return {
             "command": self.command,
             **self.stats,
             "seconds": round(self.seconds(), 3),
-            "peak_rss_bytes": peak_bytes,
+            "peak_rss_bytes": peak_bytes(),
         }
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # the one unit is bytes, the other KiB
+
+
+def held_bytes() -> int:
+    """The memory that this process has now; where the system does not say, its peak."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_bytes()
 
 
 def size_text(count: float) -> str:

@@ -223,9 +223,13 @@ def thread_count(asked: int | None) -> int:
 
 
 def limit_threads(asked: int | None) -> int:
-    """The threads to use; polars', too, which it reads once, when it is imported."""
+    """The threads to use; polars' and numba's, too, which they read once, when they are imported, as polars does how
+    long to keep memory that it is done with: the next step wants it.
+    """
     workers = thread_count(asked)
     os.environ.setdefault("POLARS_MAX_THREADS", str(workers))
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(workers))
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:100,muzzy_decay_ms:0")
     return workers
 
 

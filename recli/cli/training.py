@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
-from recli.cli.console import Console, print_json, size_text
-from recli.config import FactorizeConfig, ReadConfig
+from recli.cli.console import Console, held_bytes, peak_bytes, print_json, size_text
+from recli.config import PROCESS_BYTES, FactorizeConfig, ReadConfig
 from recli.errors import BusyError, UsageError, about
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 ITERATIVE = ("ials", "als")
+RELEASED = 0.2  # seconds until polars has given back the memory of reading (options.limit_threads)
+SLACK = 1.05  # between what is foretold and the limit that an error advises
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Training:
         from recli import factorize, io
         from recli.artifacts import Factors
 
+        self._check_limit(f"reading {found.name}", PROCESS_BYTES + io.least_bytes(found, self.reading))
         interactions, report = io.read_interactions(found, self.reading)
         say_what_was_read(self.console, report)
         self.say_device()
@@ -68,7 +72,7 @@ class Training:
         interactions = dataclasses.replace(
             interactions, provenance=dataclasses.replace(interactions.provenance, inputs=inputs)
         )
-        if self._is_planned(report):
+        if self._is_planned(train or interactions.matrix, interactions, kernels):
             return None
         validation = (
             factorize.Validation(
@@ -142,25 +146,34 @@ class Training:
         seen = model.seen or no_pairs(len(model.user_ids))
         return Validation(seen, held, metric_of(self.config), self.config.seed, kernels)
 
-    def _is_planned(self, report: ReadReport) -> bool:
-        """Refuses what the memory limit does not allow; says the plan of a dry run."""
-        from recli.factorize import estimate
-
-        config, limit = self.config, o.parse_size(self.flags["memory_limit"])
-        plan = estimate(config, report.users, report.items, report.pairs, self.workers)
-        if limit is not None and plan.bytes > limit:
+    def _check_limit(self, what: str, needed: int) -> None:
+        limit = o.parse_size(self.flags["memory_limit"])
+        if limit is not None and needed > limit:
             raise BusyError(
-                f"rank {config.rank} needs about {size_text(plan.bytes)}, --memory-limit is "
-                f"{self.flags['memory_limit']}: give --memory-limit {o.limit_text(plan.bytes)} or a smaller --rank"
+                f"{what} needs about {size_text(needed)}, --memory-limit is {self.flags['memory_limit']}: give "
+                f"--memory-limit {o.limit_text(SLACK * needed)} or a smaller --rank"
             )
+
+    def _is_planned(self, matrix: Csr, data: Interactions, kernels: Kernels) -> bool:
+        """Refuses what the memory limit does not allow; says the plan of a dry run."""
+        from recli.factorize import stored_bytes, train_bytes, train_seconds
+
+        if not (self.flags["dry_run"] or self.flags["memory_limit"]):
+            return False
+        config, sizes = self.config, (len(data.user_ids), len(data.item_ids))
+        time.sleep(RELEASED)
+        pairs, held = len(matrix.indices), held_bytes()
+        memory = max(peak_bytes(), held + train_bytes(config, *sizes, pairs, weighted=data.weighted))
+        self._check_limit("pop" if config.solver == "pop" else f"rank {config.rank}", memory)
         if not self.flags["dry_run"]:
             return False
+        size, elapsed = stored_bytes(config, *sizes, len(data.matrix.indices)), self.console.seconds()
+        seconds = elapsed + train_seconds(config, matrix, sizes[1], size, kernels)
         work = "" if config.solver == "pop" else f", rank {config.rank}"
         work += f", {config.iterations} iterations" if config.solver in ITERATIVE else ""
         self.say_plan(
-            f"{config.solver}{work}; about {plan.seconds:.1f} s, {size_text(plan.bytes)} of memory, "
-            f"{size_text(plan.output_bytes)}",
-            {"plan": plan._asdict()},
+            f"{config.solver}{work}; about {seconds:.1f} s, {size_text(memory)} of memory, {size_text(size)}",
+            {"plan": {"seconds": round(seconds, 3), "bytes": memory, "output_bytes": size}},
         )
         return True
 

@@ -14,7 +14,8 @@ from recli.factorize.compress import compress
 from recli.factorize.ials import fit_ials
 from recli.factorize.matrix import factorize_matrix
 from recli.factorize.model import Data, Fit, OnProgress, Progress, Watch
-from recli.factorize.plan import Plan, estimate
+from recli.factorize.pilot import train_seconds
+from recli.factorize.plan import stored_bytes, train_bytes
 from recli.factorize.pop import fit_pop
 from recli.factorize.svd import fit_svd
 from recli.factorize.valid import Validation, metric_of, no_pairs
@@ -26,16 +27,17 @@ __all__ = [
     "Data",
     "Fit",
     "OnProgress",
-    "Plan",
     "Progress",
     "Validation",
     "Watch",
     "compress",
-    "estimate",
     "factorize",
     "factorize_matrix",
     "metric_of",
     "no_pairs",
+    "stored_bytes",
+    "train_bytes",
+    "train_seconds",
 ]
 
 SOLVERS = {"ials": fit_ials, "als": fit_als, "svd": fit_svd, "pop": fit_pop}

@@ -6,7 +6,7 @@ from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.foreign import read_model, with_seen
 from recli.io.history import History, read_history
 from recli.io.id_columns import id_order, positions, to_series
-from recli.io.interactions import ReadReport, read_interactions
+from recli.io.interactions import ReadReport, least_bytes, read_interactions
 from recli.io.items import Items, read_items
 from recli.io.matrices import is_matrix, read_matrix
 from recli.io.npz import fingerprint, read_artifact, write_npz
@@ -48,6 +48,7 @@ __all__ = [
     "is_matrix",
     "is_pipe",
     "json_output",
+    "least_bytes",
     "output",
     "positions",
     "read_artifact",

@@ -26,50 +26,8 @@ def is_id_type(dtype: pl.DataType) -> bool:
 
 
 def id_expression(column: str, dtype: pl.DataType) -> pl.Expr:
-    """The column as integers, or as categories of its own: text is kept once, whatever the number of rows."""
-    return (
-        pl.col(column)
-        if dtype.is_integer()
-        else pl.col(column).cast(pl.String).cast(pl.Categorical(pl.Categories.random()))
-    )
-
-
-def number_ids(column: pl.Series, *, typed: bool) -> tuple[NDArray[np.int32], Ids]:
-    """Numbers the distinct ids of a column (see `id_expression`; no nulls) in ascending order: numbers int32[n], and
-    the ids.
-
-    typed: the file said that the ids are text. Otherwise (CSV) text that holds nothing but whole numbers becomes int64
-    ids, if that holds them.
-    """
-    if column.dtype.is_integer():
-        known = column.unique().sort().to_numpy()
-        return _positions(column.to_numpy(), known), Ids(known)
-    distinct = column.unique()
-    codes, text = distinct.to_physical().to_numpy(), distinct.cast(pl.String)
-    if not typed and text.str.contains(WHOLE_NUMBER).all():
-        numbers = text.cast(pl.Int64, strict=False)
-        text = text if numbers.null_count() else numbers
-    order = text.arg_sort()
-    table = np.zeros(int(codes.max()) + 1, np.int32)
-    table[codes[order.to_numpy()]] = np.arange(len(order), dtype=np.int32)
-    nums: NDArray[np.int32] = table[column.to_physical().to_numpy()]
-    return nums, from_series(text.gather(order))
-
-
-def _positions(values: NDArray[Any], distinct: NDArray[Any]) -> NDArray[np.int32]:
-    low, high = int(distinct[0]), int(distinct[-1])
-    if high - low >= 4 * len(values) + (1 << 20):
-        return np.searchsorted(distinct, values).astype(np.int32)
-    # a table is much faster than a search, where it is not much larger than the data
-    unsigned = f"u{values.dtype.itemsize}"  # of int8 ids, 100 - -100 is right modulo 256 only
-
-    def places(ids: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray((ids - ids.dtype.type(low)).view(unsigned))
-
-    table = np.zeros(high - low + 1, np.int32)
-    table[places(distinct)] = np.arange(len(distinct), dtype=np.int32)
-    nums: NDArray[np.int32] = table[places(values)]
-    return nums
+    """The column as integers or text, however the file stores it."""
+    return pl.col(column) if dtype.is_integer() else pl.col(column).cast(pl.String)
 
 
 def look_up(column: pl.Series, ids: Ids, what: str) -> tuple[pl.Series, NDArray[np.int64]]:

@@ -13,12 +13,12 @@ import polars as pl
 from recli.artifacts import Interactions, Provenance
 from recli.config import ReadConfig
 from recli.errors import DataError, UsageError
-from recli.ids import to_csr
 from recli.io.background import in_background
 from recli.io.conditions import condition
-from recli.io.id_columns import id_expression, is_id_type, number_ids
+from recli.io.id_columns import id_expression, is_id_type
 from recli.io.npz import read_artifact
-from recli.io.sources import Source, column_types, scan, table_errors
+from recli.io.rows import PIECE, Rows, collect, put_in_order
+from recli.io.sources import Source, batches, column_types, scan, table_errors
 
 USUAL_NAMES = {
     "user": "user userid uid usernum useridx customer customerid visitor visitorid member memberid reviewerid account "
@@ -30,6 +30,7 @@ USUAL_NAMES = {
     "timestamp": "timestamp time ts datetime date unixtime unixreviewtime createdat eventtime",
 }
 ROLES = tuple(USUAL_NAMES)
+ROW_BYTES = 20  # numbers of user and item and a value; then items and positions in the order of users
 
 
 @dataclass
@@ -98,50 +99,52 @@ def read_interactions(
     if found.format == "npz":
         interactions = read_artifact(found, Interactions)
         users, items = len(interactions.user_ids), len(interactions.item_ids)
-        pairs = len(interactions.matrix.indices)
-        if not pairs:
+        count = len(interactions.matrix.indices)
+        if not count:
             raise DataError("no interactions", file=found.name)
-        return interactions, ReadReport(rows=pairs, users=users, items=items, pairs=pairs)
-    frame, report = read_rows(found, config, where_flag=where_flag)
-    roles = report.columns
-    typed = found.format == "parquet"
-    with table_errors(found.name):
-        user_num, user_ids = number_ids(frame["user"], typed=typed)
-        item_num, item_ids = number_ids(frame["item"], typed=typed)
-        values = frame["value"].to_numpy() if "value" in frame.columns else np.ones(len(frame), np.float32)
-        times = frame["timestamp"] if "timestamp" in frame.columns else None
-        del frame
-        size = len(user_ids), len(item_ids)
-        matrix, report.repeated = to_csr(user_num, item_num, values, *size, config.duplicates)
-        if report.repeated and times is not None:
-            _check_times(times, roles["timestamp"], found.name)
-            # rows without a time count as the oldest
-            order = times.to_frame().select(pl.arg_sort_by("timestamp", maintain_order=True)).to_series().to_numpy()
-            matrix, _ = to_csr(user_num[order], item_num[order], values[order], *size, config.duplicates)
-    if report.repeated and config.duplicates == "error":
+        return interactions, ReadReport(rows=count, users=users, items=items, pairs=count)
+    rows, report = read_rows(found, config, where_flag=where_flag)
+    roles, pairs = report.columns, rows.pairs()
+    report.repeated = pairs.repeated
+    if pairs.repeated and config.duplicates == "error":
         raise DataError(
             f"{report.repeated} rows repeat a user and item: choose with --duplicates what they mean", file=found.name
         )
+    if pairs.repeated and rows.times:
+        with table_errors(found.name):
+            put_in_order(pairs, rows.times, roles["timestamp"], found.name)
+    matrix = pairs.merged(rows.values, config.duplicates)
     if not np.isfinite(matrix.values).all():
         raise DataError("sums of repeated rows overflow float32", file=found.name)
-    report.users, report.items, report.pairs = len(user_ids), len(item_ids), len(matrix.indices)
+    report.users, report.items, report.pairs = len(rows.user_ids), len(rows.item_ids), len(matrix.indices)
     provenance = Provenance(
         config={"reading": config.semantic()},
         inputs=found.sha256(),
         columns={"user": roles["user"], "item": roles["item"]},
     )
     interactions = Interactions(
-        matrix=matrix, user_ids=user_ids, item_ids=item_ids, weighted=config.weight is not None, provenance=provenance
+        matrix=matrix,
+        user_ids=rows.user_ids,
+        item_ids=rows.item_ids,
+        weighted=config.weight is not None,
+        provenance=provenance,
     )
     return interactions, report
 
 
+def least_bytes(found: Source, config: ReadConfig) -> int:
+    """The memory that reading takes at least, of which Parquet files tell before: 0 where nobody knows."""
+    if found.format != "parquet" or config.where:
+        return 0
+    with table_errors(found.name):
+        rows = in_background(lambda: scan(found).select(pl.len()).collect()).item()
+    return int(ROW_BYTES * rows)
+
+
 def read_rows(
     found: Source, config: ReadConfig, *, ids_only: bool = False, where_flag: str = "--where"
-) -> tuple[pl.DataFrame, ReadReport]:
-    """The rows that are wanted, checked: columns user, item (see `id_columns.id_expression`), and unless ids_only value
-    float32, timestamp if there.
-    """
+) -> tuple[Rows, ReadReport]:
+    """The rows that are wanted, checked; unless ids_only with their values and times."""
     types = column_types(scan(found, header=config.header), found.name)
     names = list(types)
     roles, guessed = find_columns(names, config, found.name)
@@ -175,16 +178,21 @@ def read_rows(
                 file=found.name,
             )
         wanted.append(pl.col(value).cast(pl.Float32, strict=False).alias("value"))
+    later = None
     if "timestamp" in roles and config.duplicates in ("last", "first") and not ids_only:
-        wanted.append(_timestamp(roles["timestamp"], types[roles["timestamp"]], found.name))
+        times = _timestamp(roles["timestamp"], types[roles["timestamp"]], found.name)
+        if found.format == "parquet":  # where one column can be read alone, if rows turn out to repeat
+            later = lazy.select(times)
+        else:
+            wanted.append(times)
+    left = where_flag if config.where else ""
     with table_errors(found.name):
-        frame = in_background(lambda: lazy.select(wanted).collect(engine="streaming"))
-    if not len(frame):
-        raise DataError(f"no rows{f' are left by {where_flag}' if config.where else ''}", file=found.name)
-    _check_rows(
-        frame, {**roles, "value": value or ""}, f" of those left by {where_flag}" if config.where else "", found.name
-    )
-    return frame, ReadReport(rows=len(frame), columns=roles, guessed=guessed)
+        rows = collect(
+            lazy.select(wanted), found.name, {**roles, "value": value or ""}, left, typed=found.format == "parquet"
+        )
+    if later is not None:
+        rows.times = (piece["timestamp"] for piece in batches(later, PIECE))
+    return rows, ReadReport(rows=rows.count, columns=roles, guessed=guessed)
 
 
 def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
@@ -197,32 +205,3 @@ def _timestamp(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
     raise DataError(
         f"column {column!r}: expected timestamps, found {dtype}; leave it out with --columns timestamp=", file=name
     )
-
-
-def _check_times(column: pl.Series, name: str, file: str) -> None:
-    if column.dtype == pl.String:
-        odd = column.filter(~column.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"))
-        if len(odd):
-            raise DataError(
-                f"column {name!r}: expected times such as 2025-12-31 23:59:59, or numbers, found {odd[0]!r}; leave it "
-                "out with --columns timestamp=",
-                file=file,
-            )
-
-
-def _check_rows(frame: pl.DataFrame, roles: dict[str, str], left: str, name: str) -> None:
-    for role in ("user", "item"):
-        missing = np.flatnonzero(frame[role].is_null().to_numpy())
-        if len(missing):
-            raise DataError(
-                f"column {roles[role]!r}: {len(missing)} ids are missing, first in row {missing[0] + 1}{left}",
-                file=name,
-            )
-    if "value" in frame.columns:
-        bad = np.flatnonzero(~frame["value"].is_finite().fill_null(False).to_numpy())
-        if len(bad):
-            raise DataError(
-                f"column {roles['value']!r}: expected finite numbers, found {len(bad)} missing, infinite or text, "
-                f"first in row {bad[0] + 1}{left}",
-                file=name,
-            )

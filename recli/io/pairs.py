@@ -20,7 +20,7 @@ from recli.io.background import in_background
 from recli.io.id_columns import WHOLE_NUMBER, as_id_type, known_ids, look_up, positions, to_series
 from recli.io.interactions import find_columns, read_interactions, with_names
 from recli.io.scores import free_name
-from recli.io.sources import Source, column_types, scan, table_errors
+from recli.io.sources import Source, batches, column_types, scan, table_errors
 
 ROLES = ("user", "item")
 OWN_COLUMNS = ("score", "reason")
@@ -83,8 +83,7 @@ class PairTable:
     def blocks(self, size: int) -> Iterator[Pairs]:
         """Of `size` rows each, but for the last one."""
         with table_errors(self._name):
-            batches = in_background(lambda: self._lazy.collect_batches(chunk_size=size, lazy=True))
-            while (rows := in_background(lambda: next(batches, None))) is not None:
+            for rows in batches(self._lazy, size):
                 yield Pairs(rows["user"], rows["item"], rows["user_num"].to_numpy(), rows["item_num"].to_numpy())
 
     def frame(self, pairs: Pairs, scores: NDArray[np.float32], reasons: NDArray[np.uint8]) -> pl.DataFrame:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from recli.artifacts import Factors
 from recli.config import ReadConfig
 from recli.errors import DataError, about
-from recli.ids import Csr, Ids, take_rows, to_csr
+from recli.ids import Csr, Ids, take_rows
 from recli.io.alignment import renumbered
 from recli.io.background import in_background
-from recli.io.id_columns import look_up, number_ids, positions, to_series
+from recli.io.id_columns import look_up, positions, to_series
 from recli.io.interactions import find_columns, read_rows, with_names
 from recli.io.sources import Source, column_types, first_line, scan, table_errors
 from recli.metrics import Truth
@@ -111,14 +111,11 @@ def _read_pairs(found: Source, factors: Factors, config: ReadConfig) -> tuple[Id
     """
     names = column_types(scan(found, header=config.header), found.name)
     config = with_names(config, factors.provenance.columns, names)
-    frame, _ = read_rows(found, config, ids_only=True, where_flag="--truth-where")
-    typed = found.format == "parquet"
-    with table_errors(found.name):
-        rows, user_ids = number_ids(frame["user"], typed=typed)
-        item_rows, item_ids = number_ids(frame["item"], typed=typed)
-    users = _look_up(to_series(user_ids, "user"), factors.user_ids, config.columns.get("user", "user"), found.name)
-    known = _look_up(to_series(item_ids, "item"), factors.item_ids, config.columns.get("item", "item"), found.name)
-    every = to_csr(rows, item_rows, np.ones(len(rows), np.float32), len(user_ids), len(item_ids), "first")[0]
+    rows, _ = read_rows(found, config, ids_only=True, where_flag="--truth-where")
+    user_ids, item_ids = to_series(rows.user_ids, "user"), to_series(rows.item_ids, "item")
+    users = _look_up(user_ids, factors.user_ids, config.columns.get("user", "user"), found.name)
+    known = _look_up(item_ids, factors.item_ids, config.columns.get("item", "item"), found.name)
+    every = rows.pairs().merged(None, "first")
     matrix = renumbered(every, np.arange(len(user_ids)), known.nums, len(user_ids), len(factors.item_ids))
     return users, matrix, np.diff(every.indptr)
 

@@ -210,6 +210,13 @@ def _numbered_columns(found: Source, separator: str) -> dict[str, str]:
     return {name: f"column_{at}" for at, name in enumerate(column_types(lazy, found.name), 1)}
 
 
+def batches(lazy: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
+    """The rows in order, `size` at a time but for the last ones. polars works ahead while they are used."""
+    found = in_background(lambda: lazy.collect_batches(chunk_size=size, lazy=True))
+    while (rows := in_background(lambda: next(found, None))) is not None:
+        yield rows
+
+
 def column_types(frame: pl.LazyFrame, name: str) -> dict[str, pl.DataType]:
     with table_errors(name):
         return dict(in_background(frame.collect_schema))

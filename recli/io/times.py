@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -10,7 +12,6 @@ from recli.artifacts import Interactions
 from recli.config import ReadConfig
 from recli.errors import UsageError
 from recli.ids import row_numbers
-from recli.io.id_columns import number_ids
 from recli.io.interactions import read_rows
 from recli.io.sources import Source, table_errors
 
@@ -24,13 +25,13 @@ def read_times(found: Source, interactions: Interactions, config: ReadConfig) ->
     """
     if found.format == "npz":
         raise UsageError(f"{found.name}: interactions that are indexed already have no times: give the table")
-    frame, _ = read_rows(found, config)
-    if "timestamp" not in frame.columns:
+    rows, _ = read_rows(found, dataclasses.replace(config, duplicates="last"))  # which alone reads times
+    if not rows.times:
         raise UsageError(f"{found.name}: no column looks like the time: name it with --columns timestamp=NAME")
-    typed, items = found.format == "parquet", len(interactions.item_ids)
+    items = len(interactions.item_ids)
+    users, columns = (np.concatenate(nums) for nums in (rows.user_num, rows.item_num))
     with table_errors(found.name):
-        users, columns = (number_ids(frame[role], typed=typed)[0] for role in ("user", "item"))
-        ranks = frame.select(pl.col("timestamp").rank("dense").fill_null(0).cast(pl.Int64)).to_series().to_numpy()
+        ranks = pl.concat(list(rows.times)).rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
     matrix = interactions.matrix
     entries = row_numbers(matrix.indptr) * items + matrix.indices
     at = np.searchsorted(entries, users.astype(np.int64) * items + columns)

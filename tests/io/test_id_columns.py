@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from recli.errors import DataError
 from recli.ids import Ids
 from recli.io import id_columns
-from recli.io.id_columns import IdColumn, from_series, id_expression, id_order, look_up, number_ids, to_series
+from recli.io.id_columns import IdColumn, from_series, id_expression, id_order, look_up, to_series
+from recli.io.numbering import Numbering
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1)
 INTEGERS = [pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64]
 
 
 def numbered(column: pl.Series, *, typed: bool = True) -> tuple[list[int], list[Any]]:
-    prepared = column.to_frame("id").select(id_expression("id", column.dtype))["id"]
-    nums, ids = number_ids(prepared, typed=typed)
-    assert nums.dtype == np.int32
-    return nums.tolist(), to_series(ids, "id").to_list()
+    prepared, numbering = column.to_frame("id").select(id_expression("id", column.dtype))["id"], Numbering()
+    codes = np.concatenate([numbering.add(prepared[start : start + 3]) for start in range(0, len(prepared), 3)])
+    rank, ids = numbering.ranked(typed=typed)
+    assert codes.dtype == rank.dtype == np.int32
+    return rank[codes].tolist(), to_series(ids, "id").to_list()
 
 
 @given(TEXTS)
