@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recli import sorting
-
 
 @dataclass(frozen=True)
 class Ids:
@@ -73,6 +71,8 @@ class SortedPairs(NamedTuple):
         cls, user_num: Sequence[NDArray[np.int32]], item_num: Sequence[NDArray[np.int32]], users: int
     ) -> SortedPairs:
         """Of entries in pieces, the same ones of both."""
+        from recli import sorting  # numba, for which not all who know of matrices have to wait
+
         starts = [0, *itertools.accumulate(map(len, user_num))]
         n = starts[-1]
         indptr = sorting.row_bounds(user_num, users)
@@ -91,6 +91,8 @@ class SortedPairs(NamedTuple):
 
         duplicates: last, first, sum, mean or max (sums are taken in float64).
         """
+        from recli import sorting
+
         if not self.repeated:
             if values is None:
                 return Csr(self.indptr, self.items, np.ones(len(self.items), np.float32))
@@ -173,6 +175,8 @@ def union_rows(matrices: Sequence[Csr], columns: int) -> Csr:
 
 def transpose(matrix: Csr, items: int) -> Csr:
     """The same entries by item: CSR of shape [items, users]."""
+    from recli import sorting
+
     by_item = Csr(
         sorting.row_bounds([matrix.indices], items),
         np.empty(len(matrix.indices), np.int32),

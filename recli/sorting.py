@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
+
+from recli.compiled import nb
 
 FEW = 1 << 16  # entries that are not worth a second thread
 POLICIES = ("last", "first", "sum", "mean", "max")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-import numba as nb
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recli.compiled import nb
 from recli.ids import Ids
 from recli.io.id_columns import WHOLE_NUMBER, from_series
 

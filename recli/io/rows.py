@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recli.compiled import nb
 from recli.errors import DataError
 from recli.ids import Ids, SortedPairs
 from recli.io.numbering import CollisionError, Numbering

@@ -330,7 +330,7 @@ def test_a_bug_is_called_one(recli: Callable[..., Any], ratings: Path, monkeypat
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("recli.factorize.factorize", broken)
+    monkeypatch.setattr("recli.io.read_interactions", broken)
     got = recli("factorize", ratings, "-q")
     assert got.code == 1
     assert got.err == "recli: error: internal error (ZeroDivisionError: oh): this is a bug; --debug shows where\n"
