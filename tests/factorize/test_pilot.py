@@ -9,6 +9,7 @@ import pytest
 
 from recli.config import FactorizeConfig
 from recli.factorize import pilot, train_seconds
+from recli.factorize.ials import STEPS
 from recli.factorize.pilot import Costs
 from recli.ids import Csr, to_csr
 from recli.kernels import load
@@ -28,7 +29,7 @@ def test_the_parts_of_ials_add_up(matrix: Csr, monkeypatch: pytest.MonkeyPatch) 
     with load("reference", 1) as kernels:
         found = train_seconds(FactorizeConfig(iterations=7), matrix, ITEMS, int(pilot.WRITTEN), kernels)
     by_user, by_item = 5 + 0.1 * (ITEMS + USERS / 2), 5 + 0.1 * (USERS + ITEMS / 2)
-    iteration = by_user + by_item + PAIRS * 3 * (0.02 + 0.03)  # the residual and two steps
+    iteration = by_user + by_item + PAIRS * (1 + STEPS) * (0.02 + 0.03)  # the residual and the steps
     settling = by_user + PAIRS * 13 * 0.02
     around = 0.01 * PAIRS + 1 + 0.1 * (USERS + ITEMS) / 2
     assert found == pytest.approx(7 * iteration + settling + around)
