@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Self
 
-STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from recli.process import peak_bytes
+
+REFERENCES = Path("/proc/self/clear_refs")
 
 
 class Clock:
@@ -33,19 +32,7 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         self.laps.append(time.perf_counter() - self._began)
-        self.peak = max(self.peak, peak_rss())
-
-
-def peak_rss() -> int:
-    """Bytes: the most that were resident since this program began, or since the peak was last forgotten.
-
-    Linux' VmHWM, since getrusage's maximum begins with that of the process which started this one.
-    """
-    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
-    if found:
-        return int(found[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        self.peak = max(self.peak, peak_bytes())
 
 
 def _forget_peak() -> None:

@@ -49,12 +49,13 @@ def _serve(task: dict[str, Any], orders: queue.Queue[bytes], answer: Any) -> Non
     if task["memory_limit"]:
         resource.setrlimit(resource.RLIMIT_DATA, (task["memory_limit"], task["memory_limit"]))
     warnings.simplefilter("ignore")  # libraries' advice is not for the one who reads the report
-    from recli.bench.clock import Clock, peak_rss
+    from recli.bench.clock import Clock
     from recli.bench.problem import Problem
+    from recli.process import peak_bytes
 
     module = importlib.import_module(task["module"])
     problem = Problem(Path(task["folder"]), Path(task["out"]), task["threads"], task["settings"])
-    base = peak_rss()
+    base = peak_bytes()
     work = getattr(module, task["race"])(problem)
     answer({"ready": True, "base_rss_bytes": base})
     while True:

@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from recli.errors import UsageError
+from recli.process import peak_bytes
 
 
 def say(text: str, log_format: str, level: str, event: str, fields: Mapping[str, Any] | None = None) -> None:
@@ -129,21 +129,6 @@ class Console:
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # the one unit is bytes, the other KiB
-
-
-def held_bytes() -> int:
-    """The memory that this process has now; where the system does not say, its peak."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return peak_bytes()
 
 
 def size_text(count: float) -> str:

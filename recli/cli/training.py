@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
-from recli.cli.console import Console, held_bytes, peak_bytes, print_json, size_text
+from recli.cli.console import Console, print_json, size_text
 from recli.config import PROCESS_BYTES, FactorizeConfig, ReadConfig
 from recli.errors import BusyError, UsageError, about
+from recli.process import held_bytes, peak_bytes
 
 if TYPE_CHECKING:
     from recli.artifacts import Factors, Interactions
@@ -57,7 +58,7 @@ class Training:
         from recli import factorize, io
         from recli.artifacts import Factors
 
-        self._check_limit(f"reading {found.name}", PROCESS_BYTES + io.least_bytes(found, self.reading))
+        self._check_limit(f"reading {found.name}", held_bytes() + io.least_bytes(found, self.reading), PROCESS_BYTES)
         interactions, report = io.read_interactions(found, self.reading)
         say_what_was_read(self.console, report)
         self.say_device()
@@ -146,12 +147,13 @@ class Training:
         seen = model.seen or no_pairs(len(model.user_ids))
         return Validation(seen, held, metric_of(self.config), self.config.seed, kernels)
 
-    def _check_limit(self, what: str, needed: int) -> None:
+    def _check_limit(self, what: str, needed: int, advised: int = 0) -> None:
+        """advised: what an error advises at least."""
         limit = o.parse_size(self.flags["memory_limit"])
         if limit is not None and needed > limit:
             raise BusyError(
                 f"{what} needs about {size_text(needed)}, --memory-limit is {self.flags['memory_limit']}: give "
-                f"--memory-limit {o.limit_text(SLACK * needed)} or a smaller --rank"
+                f"--memory-limit {o.limit_text(max(advised, SLACK * needed))} or a smaller --rank"
             )
 
     def _is_planned(self, matrix: Csr, data: Interactions, kernels: Kernels) -> bool:

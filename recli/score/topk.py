@@ -22,7 +22,6 @@ from recli.score.rescored import RescoredRanking
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
 ROW_BYTES = 64  # a row of a list on its way to a file: heap, number, score, ids
-SEARCH_BYTES = 32_000_000  # of users being searched for: codes, counts, candidates
 WIDTH = 18  # columns that padding and biases may add
 POPULARITY_BYTES = 144  # an item in the ranking by popularity: a padded row, twice for a while, norm and number
 EXPLAINED_BYTES = 40  # a past item of a row: number and part, as arrays, then as columns
@@ -46,7 +45,6 @@ def block_users(
         + factors.P.nbytes
         + ((4 if caps else 3) * item_bytes + POPULARITY_BYTES + 4 * caps) * items
         + item_bytes * items // 4  # as bytes, which nominate
-        + SEARCH_BYTES
         + (CAPS_BYTES if caps else 0)
         + sum(4 * len(table.indices) for table in tables)
         + (0 if audience.folded is None else audience.folded.nbytes)

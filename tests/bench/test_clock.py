@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recli.bench.clock import REFERENCES, Clock, peak_rss
+from recli.bench.clock import REFERENCES, Clock
+from recli.process import peak_bytes
 
 CODE = """
 import numpy as np
-from recli.bench.clock import Clock, peak_rss
-before = peak_rss()
+from recli.bench.clock import Clock
+from recli.process import peak_bytes
+before = peak_bytes()
 large = np.ones(40_000_000)  # 320 MB, off the clock
 del large
 clock = Clock()
 with clock:
     small = np.ones(5_000_000)  # 40 MB
-print(before, clock.peak, peak_rss())
+print(before, clock.peak, peak_bytes())
 """
 
 
@@ -54,6 +56,6 @@ def test_the_peak_is_that_of_the_blocks() -> None:
 def test_a_peak_is_not_that_of_the_program_which_started_it() -> None:
     """getrusage's would be."""
     large = np.ones(60_000_000)
-    code = "from recli.bench.clock import peak_rss; print(peak_rss())"
+    code = "from recli.process import peak_bytes; print(peak_bytes())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < large.nbytes < peak_rss()
+    assert int(done.stdout) < large.nbytes < peak_bytes()

@@ -1,0 +1,31 @@
+"""The memory of this process."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+
+
+def peak_bytes() -> int:
+    """The most that was resident since this program began, or since the system was told to forget it.
+
+    Linux' VmHWM, since getrusage's maximum begins with that of the process which started this one.
+    """
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    if found:
+        return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # the one unit is bytes, the other KiB
+
+
+def held_bytes() -> int:
+    """What is resident now; where the system does not say, the peak."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_bytes()
