@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import recli.kernels.cpu  # isort: skip  (says where numba keeps compiled code)
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-del recli
+from recli.compiled import nb
 
 PATIENCE = 400  # proposals for each item that a user is to have; then the most popular of the others are taken
 SPREAD, NOISE = 0.8, 0.6  # of ratings: how much is taste, how much is chance
 
 
-@njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)
 def draw_items(
     first: int,
     last: int,
@@ -67,7 +65,7 @@ def draw_items(
             values[at] = min(max(rating, 1), 5)
 
 
-@njit(cache=True)
+@nb.njit(cache=True)
 def _mixed(seed: int, user: int) -> int:
     """32 bits of both (SplitMix64: Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators")."""
     z = np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.uint64(user + 1) * np.uint64(0x9E3779B97F4A7C15)

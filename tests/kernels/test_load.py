@@ -17,8 +17,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from recli import kernels
+from recli.compiled import cache_folder
 from recli.errors import DeviceError, StorageError, UsageError
-from recli.kernels.cpu import _cache_folder
 from recli.kernels.device import gpu_problem
 
 
@@ -142,13 +142,13 @@ class TestCacheFolder:
         usual = temporary.parent / "cache" / "not" / "there" / "yet"
         monkeypatch.setenv("XDG_CACHE_HOME", str(usual))
         monkeypatch.setattr(os, "access", lambda path, mode: str(path).endswith("cache"))
-        assert _cache_folder() == str(usual / "recli")
+        assert cache_folder() == str(usual / "recli")
         assert not temporary.exists()
 
     def test_is_else_private_and_found_again(self, temporary: Path) -> None:
-        assert _cache_folder() == str(temporary)
+        assert cache_folder() == str(temporary)
         assert temporary.stat().st_mode & 0o777 == 0o700
-        assert _cache_folder() == str(temporary)
+        assert cache_folder() == str(temporary)
 
     def test_needs_no_home(self, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
         """A container's arbitrary user: no HOME, no entry in /etc/passwd."""
@@ -159,7 +159,7 @@ class TestCacheFolder:
         monkeypatch.delenv("HOME", raising=False)
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         monkeypatch.setattr(pwd, "getpwuid", unknown)
-        assert _cache_folder() == str(temporary)
+        assert cache_folder() == str(temporary)
 
     def test_needs_no_entry_to_home(self, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
         """Another user's HOME: su without a dash, or a container that was built as root."""
@@ -172,21 +172,21 @@ class TestCacheFolder:
 
         monkeypatch.setenv("XDG_CACHE_HOME", "/home-of-another/.cache")
         monkeypatch.setattr(os, "stat", refused)
-        assert _cache_folder() == str(temporary)
+        assert cache_folder() == str(temporary)
 
     @pytest.mark.parametrize("mode", [0o755, 0o720, 0o701])
     def test_that_others_may_enter_is_refused(self, temporary: Path, mode: int) -> None:
         temporary.mkdir()
         temporary.chmod(mode)
         with pytest.raises(StorageError, match=rf"{temporary.name}: .*; set NUMBA_CACHE_DIR to another"):
-            _cache_folder()
+            cache_folder()
 
     def test_of_another_user_is_refused(self, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
         theirs = temporary.with_name("recli-numba-12345")
         theirs.mkdir(mode=0o700)
         monkeypatch.setattr(os, "getuid", lambda: 12345)
         with pytest.raises(StorageError, match="a folder of yours alone"):
-            _cache_folder()
+            cache_folder()
 
     @pytest.mark.parametrize("what", ["file", "link", "dangling link", "no temporary folder"])
     def test_that_is_no_folder_is_refused(self, monkeypatch: pytest.MonkeyPatch, temporary: Path, what: str) -> None:
@@ -202,7 +202,7 @@ class TestCacheFolder:
             case _:
                 monkeypatch.setattr(tempfile, "tempdir", str(private))
         with pytest.raises(StorageError, match="set NUMBA_CACHE_DIR to another"):
-            _cache_folder()
+            cache_folder()
 
     @pytest.mark.parametrize("asked", [True, False])
     def test_is_what_numba_uses_unless_the_user_says_otherwise(self, tmp_path: Path, asked: bool) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
+from recli.compiled import nb
 from recli.kernels.cpu.simd import axpy4, dot4, gather_dot4, gather_halves_dot4, prefetch, store_halves
 
 F = np.float32

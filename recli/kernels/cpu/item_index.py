@@ -6,10 +6,10 @@ import threading
 from functools import cached_property
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.compiled import nb
 from recli.kernels.cpu.byte_tile import ITEM_LEVELS, ITEMS
 from recli.kernels.cpu.rotation import rotate
 from recli.kernels.cpu.search import Tiles

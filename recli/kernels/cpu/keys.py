@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
+
+from recli.compiled import nb
 
 F = np.float32
 EMPTY = np.uint64(0)  # below every real key

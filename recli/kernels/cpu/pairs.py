@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.compiled import nb
 from recli.kernels.cpu.simd import dot_exact
 from recli.kernels.spec import Floats
 

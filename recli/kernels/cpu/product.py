@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.compiled import nb
 from recli.ids import Csr
 from recli.kernels.cpu.half_sweep import FAST
 from recli.kernels.cpu.simd import WIDTH, axpy4

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from recli.compiled import nb
 from recli.kernels.cpu.byte_tile import ITEM_LEVELS, ITEMS, USER_LEVELS, USERS, byte_tile, lowest_bit
 from recli.kernels.cpu.keys import EMPTY, key_of, score_of
 from recli.kernels.cpu.simd import dot_exact, prefetch
