@@ -15,6 +15,8 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from recli.kernels.cpu.simd import load, shuffle, splat, store
+
 LANES = 16  # items, or int32 sums, in a vector, whatever the machine's registers
 USER_LEVELS = 127  # users' bytes are signed: -127 to 127
 
@@ -45,19 +47,13 @@ def _vector(kind: Any, count: int) -> Any:
 
 
 def _in_parts(b: Any, bits: int, sums: Any, items: Any, user: Any, multiply: _Multiply) -> Any:
-    """multiply on registers of so many bits."""
+    """multiply on registers of so many bits: all lanes, or half of them."""
     lanes = bits // 32
     if lanes == LANES:
         return multiply(b, sums, items, user)
-    done = []
-    for first in range(0, LANES, lanes):
-        at = ir.Constant(_vector(_I32, lanes), list(range(first, first + lanes)))
-        done.append(multiply(b, *(b.shuffle_vector(v, v, at) for v in (sums, items, user))))
-    while len(done) > 1:
-        both = ir.Constant(_vector(_I32, 2 * lanes), list(range(2 * lanes)))
-        done = [b.shuffle_vector(low, high, both) for low, high in zip(done[::2], done[1::2], strict=True)]
-        lanes *= 2
-    return done[0]
+    halves = ([*range(lanes)], [*range(lanes, LANES)])
+    low, high = (multiply(b, *(shuffle(b, vector, vector, half) for vector in (sums, items, user))) for half in halves)
+    return shuffle(b, low, high, [*range(LANES)])
 
 
 def _vnni(bits: int) -> _Multiply:
@@ -112,23 +108,6 @@ SHAPE = _shape_here()
 USERS, ITEMS, ITEM_LEVELS = SHAPE.users, SHAPE.vectors * LANES, SHAPE.item_levels
 
 
-def _at(b: Any, address: Any, offset: Any, kind: Any) -> Any:
-    return b.bitcast(b.gep(b.inttoptr(address, _I8.as_pointer()), [offset]), kind.as_pointer())
-
-
-def _load(b: Any, address: Any, offset: Any, kind: Any) -> Any:
-    value = b.load(_at(b, address, offset, kind))
-    value.align = 1
-    return value
-
-
-def _splat(b: Any, x: Any) -> Any:
-    undefined = ir.Constant(_SUMS, ir.Undefined)
-    return b.shuffle_vector(
-        b.insert_element(undefined, x, ir.Constant(_I32, 0)), undefined, ir.Constant(_SUMS, [0] * LANES)
-    )
-
-
 @intrinsic
 def byte_tile(typing_context: Any, users: Any, items: Any, groups: Any, least: Any, sums: Any, hits: Any) -> Any:
     """The dot products of USERS rows of signed bytes with ITEMS rows of unsigned ones, of 4 groups bytes each.
@@ -141,28 +120,25 @@ def byte_tile(typing_context: Any, users: Any, items: Any, groups: Any, least: A
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
         users, items, groups, least, sums, hits = args
-        rows = [_load(b, users, ir.Constant(_I64, 8 * u), _I64) for u in range(USERS)]
+        rows = [load(b, users, ir.Constant(_I64, u), _I64) for u in range(USERS)]
         zero = ir.Constant(_SUMS, [0] * LANES)
         totals = [[cgutils.alloca_once_value(b, zero) for _ in range(SHAPE.vectors)] for _ in rows]
         with cgutils.for_range_slice(b, ir.Constant(_I64, 0), groups, ir.Constant(_I64, 1), intp=_I64) as (group, _):
-            from_ = b.mul(group, ir.Constant(_I64, 4 * ITEMS))
-            vectors = [
-                _load(b, items, b.add(from_, ir.Constant(_I64, 4 * LANES * v)), _SUMS) for v in range(SHAPE.vectors)
-            ]
+            first = b.mul(group, ir.Constant(_I64, ITEMS))
+            vectors = [load(b, items, b.add(first, ir.Constant(_I64, LANES * v)), _SUMS) for v in range(SHAPE.vectors)]
             for row, mine in zip(rows, totals, strict=True):
-                user = _splat(b, _load(b, row, b.mul(group, ir.Constant(_I64, 4)), _I32))
+                user = splat(b, load(b, row, group, _I32), _SUMS)
                 for vector, total in zip(vectors, mine, strict=True):
                     b.store(SHAPE.multiply(b, b.load(total), vector, user), total)
         any_ = ir.Constant(_I64, 0)
         for u, mine in enumerate(totals):
-            enough, bits = _splat(b, _load(b, least, ir.Constant(_I64, 4 * u), _I32)), ir.Constant(_I64, 0)
+            enough, bits = splat(b, load(b, least, ir.Constant(_I64, u), _I32), _SUMS), ir.Constant(_I64, 0)
             for v, total in enumerate(mine):
                 value = b.load(total)
-                at = ir.Constant(_I64, 4 * (u * ITEMS + v * LANES))
-                b.store(value, _at(b, sums, at, _SUMS)).align = 4
+                store(b, value, sums, ir.Constant(_I64, u * ITEMS + v * LANES))
                 found = b.zext(b.bitcast(b.icmp_signed(">=", value, enough), _I16), _I64)
                 bits = b.or_(bits, b.shl(found, ir.Constant(_I64, v * LANES)))
-            b.store(bits, _at(b, hits, ir.Constant(_I64, 8 * u), _I64)).align = 8
+            store(b, bits, hits, ir.Constant(_I64, u))
             any_ = b.or_(any_, bits)
         return b.icmp_unsigned("!=", any_, ir.Constant(_I64, 0))
 

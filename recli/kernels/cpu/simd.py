@@ -21,28 +21,29 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _VECTOR, _HALVES = ir.VectorType(_F32, WIDTH), ir.VectorType(_F16, WIDTH)
 
 
-def _pointer(b: Any, address: Any, offset: Any, kind: Any) -> Any:
+def pointer(b: Any, address: Any, offset: Any, kind: Any) -> Any:
+    """Of a value so many elements behind an address."""
     element = kind.element if isinstance(kind, ir.VectorType) else kind
     return b.bitcast(b.gep(b.inttoptr(address, element.as_pointer()), [offset]), kind.as_pointer())
 
 
-def _load(b: Any, address: Any, offset: Any, kind: Any = _VECTOR) -> Any:
-    value = b.load(_pointer(b, address, offset, kind))
+def load(b: Any, address: Any, offset: Any, kind: Any = _VECTOR) -> Any:
+    value = b.load(pointer(b, address, offset, kind))
     value.align = 2 if kind is _HALVES else 4
     return value
 
 
-def _store(b: Any, value: Any, address: Any, offset: Any) -> None:
-    b.store(value, _pointer(b, address, offset, value.type)).align = 4
+def store(b: Any, value: Any, address: Any, offset: Any) -> None:
+    b.store(value, pointer(b, address, offset, value.type)).align = 2 if value.type is _HALVES else 4
 
 
-def _shuffle(b: Any, x: Any, y: Any, lanes: list[int]) -> Any:
+def shuffle(b: Any, x: Any, y: Any, lanes: list[int]) -> Any:
     return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
 
 
-def _splat(b: Any, x: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    return _shuffle(b, b.insert_element(undefined, x, ir.Constant(_I32, 0)), undefined, [0] * WIDTH)
+def splat(b: Any, x: Any, kind: Any = _VECTOR) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
+    return shuffle(b, b.insert_element(undefined, x, ir.Constant(_I32, 0)), undefined, [0] * kind.count)
 
 
 def _fma(b: Any, x: Any, y: Any, z: Any) -> Any:
@@ -58,26 +59,26 @@ def _sum_lanes(b: Any, vectors: list[Any]) -> list[Any]:
     while lanes > 4:
         half = lanes // 2
         vectors = [
-            b.fadd(_shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes)))) for v in vectors
+            b.fadd(shuffle(b, v, v, list(range(half))), shuffle(b, v, v, list(range(half, lanes)))) for v in vectors
         ]
         lanes = half
     v0, v1, v2, v3 = vectors
-    low, high = _shuffle(b, v0, v1, [0, 4, 1, 5]), _shuffle(b, v0, v1, [2, 6, 3, 7])
+    low, high = shuffle(b, v0, v1, [0, 4, 1, 5]), shuffle(b, v0, v1, [2, 6, 3, 7])
     pair01 = b.fadd(low, high)  # (v0: 0+2, v1: 0+2, v0: 1+3, v1: 1+3)
-    low, high = _shuffle(b, v2, v3, [0, 4, 1, 5]), _shuffle(b, v2, v3, [2, 6, 3, 7])
+    low, high = shuffle(b, v2, v3, [0, 4, 1, 5]), shuffle(b, v2, v3, [2, 6, 3, 7])
     pair23 = b.fadd(low, high)
-    total = b.fadd(_shuffle(b, pair01, pair23, [0, 1, 4, 5]), _shuffle(b, pair01, pair23, [2, 3, 6, 7]))
+    total = b.fadd(shuffle(b, pair01, pair23, [0, 1, 4, 5]), shuffle(b, pair01, pair23, [2, 3, 6, 7]))
     return [b.extract_element(total, ir.Constant(_I32, i)) for i in range(4)]
 
 
-def _dot4(b: Any, rows: list[Any], p: Any, rank: Any, read: Any = _load, copy_to: Any = None) -> list[Any]:
+def _dot4(b: Any, rows: list[Any], p: Any, rank: Any, read: Any = load, copy_to: Any = None) -> list[Any]:
     sums = [cgutils.alloca_once_value(b, ir.Constant(_VECTOR, [0.0] * WIDTH)) for _ in rows]
     with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, WIDTH), intp=_I64) as (k, _):
-        vector = _load(b, p, k)
+        vector = load(b, p, k)
         for i, row in enumerate(rows):
             loaded = read(b, row, k)
             if copy_to is not None:
-                _store(b, loaded, copy_to, b.add(k, b.mul(rank, ir.Constant(_I64, i))))
+                store(b, loaded, copy_to, b.add(k, b.mul(rank, ir.Constant(_I64, i))))
             b.store(_fma(b, loaded, vector, b.load(sums[i])), sums[i])
     return _sum_lanes(b, [b.load(s) for s in sums])
 
@@ -115,10 +116,10 @@ def gather_halves_dot4(
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
         *rows, z, p, rank, scale = args
-        factor = _splat(b, scale)
+        factor = splat(b, scale)
 
         def read(b: Any, row: Any, k: Any) -> Any:
-            return b.fmul(b.fpext(_load(b, row, k, _HALVES), _VECTOR), factor)
+            return b.fmul(b.fpext(load(b, row, k, _HALVES), _VECTOR), factor)
 
         return context.make_tuple(b, sig.return_type, _dot4(b, rows, p, rank, read, copy_to=z))
 
@@ -132,10 +133,10 @@ def store_halves(typing_context: Any, y: Any, z: Any, rank: Any, scale: Any) -> 
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
         y, z, rank, scale = args
-        factor = _splat(b, scale)
+        factor = splat(b, scale)
         with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, WIDTH), intp=_I64) as (k, _):
-            halves = b.fptrunc(b.fmul(_load(b, y, k), factor), _HALVES)
-            b.store(halves, _pointer(b, z, k, _HALVES)).align = 2
+            halves = b.fptrunc(b.fmul(load(b, y, k), factor), _HALVES)
+            store(b, halves, z, k)
         return context.get_dummy_value()
 
     return signature, generate
@@ -149,12 +150,12 @@ def axpy4(
     signature = types.void(*[types.uintp] * 5, types.intp, *[types.float32] * 4)
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        rows, q, rank, scales = args[:4], args[4], args[5], [_splat(b, a) for a in args[6:]]
+        rows, q, rank, scales = args[:4], args[4], args[5], [splat(b, a) for a in args[6:]]
         with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, WIDTH), intp=_I64) as (k, _):
-            total = _load(b, q, k)
+            total = load(b, q, k)
             for row, scale in zip(rows, scales, strict=True):
-                total = _fma(b, scale, _load(b, row, k), total)
-            _store(b, total, q, k)
+                total = _fma(b, scale, load(b, row, k), total)
+            store(b, total, q, k)
         return context.get_dummy_value()
 
     return signature, generate
@@ -177,12 +178,12 @@ def dot_exact(typing_context: Any, p: Any, q: Any, rank: Any) -> Any:
         p, q, rank = args
         total = cgutils.alloca_once_value(b, ir.Constant(_DOUBLES, [0.0] * _LANES))
         with cgutils.for_range_slice(b, ir.Constant(_I64, 0), rank, ir.Constant(_I64, _LANES), intp=_I64) as (k, _):
-            x, y = (b.fpext(_load(b, a, k, ir.VectorType(_F32, _LANES)), _DOUBLES) for a in (p, q))
+            x, y = (b.fpext(load(b, a, k, ir.VectorType(_F32, _LANES)), _DOUBLES) for a in (p, q))
             b.store(b.fadd(b.load(total), b.fmul(x, y)), total)
         lanes, v = _LANES, b.load(total)
         while lanes > 1:
             half = lanes // 2
-            v = b.fadd(_shuffle(b, v, v, list(range(half))), _shuffle(b, v, v, list(range(half, lanes))))
+            v = b.fadd(shuffle(b, v, v, list(range(half))), shuffle(b, v, v, list(range(half, lanes))))
             lanes = half
         return b.extract_element(v, ir.Constant(_I32, 0))
 
@@ -195,12 +196,12 @@ def prefetch(typing_context: Any, p: Any, size: Any) -> Any:
     signature = types.void(types.uintp, types.uintp)
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
         how = [ir.Constant(_I32, value) for value in (0, 3, 1)]  # to read, again, data
         with cgutils.for_range_slice(b, ir.Constant(_I64, 0), args[1], ir.Constant(_I64, 64), intp=_I64) as (k, _):
-            b.call(function, [b.gep(b.inttoptr(args[0], pointer), [k]), *how])
+            b.call(function, [b.gep(b.inttoptr(args[0], byte), [k]), *how])
         return context.get_dummy_value()
 
     return signature, generate
