@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,7 @@ def take_pairs(matrix: Csr, kept: NDArray[np.bool_]) -> Csr:
 
 def _last(matrix: Csr, times: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     user, lengths = row_numbers(matrix.indptr), np.diff(matrix.indptr)
-    place = np.empty(len(user), np.int64)  # of each entry among its user's, by time
-    place[np.lexsort((times, user))] = np.arange(len(user))
+    place = _places(user, times)
     wanted = np.minimum(np.maximum(np.rint(share * lengths), 1), lengths - 1).astype(np.int64)
     late: NDArray[np.bool_] = place >= (matrix.indptr[1:] - wanted)[user]
     return late
@@ -87,9 +86,14 @@ def _by_users(matrix: Csr, share: float, seed: int) -> Split:
     chosen = np.zeros(len(lengths), bool)
     chosen[rng.permutation(able)[: round(share * len(able))]] = True
     theirs = chosen[user]
-    order = np.lexsort((rng.random(len(user)), user))  # each user's pairs in random order
-    place = np.empty(len(user), np.int64)
-    place[order] = np.arange(len(user))
+    place = _places(user, rng.random(len(user)))
     known = np.clip(np.rint(FOLD_IN * lengths), 1, np.maximum(lengths - 1, 1)).astype(np.int64)
     folded = theirs & (place < (matrix.indptr[:-1] + known)[user])
     return Split(take_pairs(matrix, ~theirs), take_pairs(matrix, theirs & ~folded), take_pairs(matrix, folded))
+
+
+def _places(user: NDArray[np.int64], by: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each entry would be if those of a user were ordered by something; ties stay as they are."""
+    place = np.empty(len(user), np.int64)
+    place[np.lexsort((by, user))] = np.arange(len(user))
+    return place
