@@ -15,17 +15,19 @@ def peak_bytes() -> int:
 
     Linux' VmHWM, since getrusage's maximum begins with that of the process which started this one.
     """
-    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
-    if found:
-        return int(found[1]) * 1024
+    if (found := _status("VmHWM")) is not None:
+        return found
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # the one unit is bytes, the other KiB
 
 
 def held_bytes() -> int:
     """What is resident now; where the system does not say, the peak."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return peak_bytes()
+    found = _status("VmRSS")
+    return peak_bytes() if found is None else found
+
+
+def _status(name: str) -> int | None:
+    """Bytes, of proc(5); None where there is no such thing."""
+    found = re.search(rf"{name}:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    return int(found[1]) * 1024 if found else None
