@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recli.bench import roofline
 from recli.bench.contest import Entry, Heat
@@ -33,7 +35,17 @@ class Conditions:
         """folder: of the data, if not the bench's."""
         return Heat(race, entries, folder or self.folder, self.threads, self.memory_limit, self.on_run)
 
-    def iteration_share(self, solver: str, users: int, items: int, pairs: int, rank: int, seconds: float) -> float:
-        """The share of the roofline that iterations of so many seconds reach, of a solver in roofline.STEPS."""
-        work = roofline.als_iteration(solver, users, items, pairs, rank, self.machine.cache_bytes)
-        return work.floor(self.machine) / seconds
+    def iterations(self, entry: Entry, users: int, items: int, pairs: int) -> dict[str, Any]:
+        """Columns: how many iterations the entry's runs took, the seconds of each, and of recli's, which share of the
+        roofline they reach. None where its solver has no iterations.
+        """
+        count = entry.runs[-1]["iterations"]
+        if not count:
+            return {}
+        each = statistics.median(run["seconds_per_iteration"] for run in entry.runs)
+        found = {"iterations": count, "seconds_per_iteration": each}
+        solver, rank = entry.about["solver"], entry.about["rank"]
+        if entry.contestant == "recli" and solver in roofline.STEPS:
+            work = roofline.als_iteration(solver, users, items, pairs, rank, self.machine.cache_bytes)
+            found["roofline"] = work.floor(self.machine) / each
+        return found

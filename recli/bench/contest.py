@@ -121,6 +121,12 @@ class Heat:
             entry.status = f"failed: {failure}"
             return None
 
+    def measure(self, repeats: int, arguments: Callable[[Entry], Mapping[str, Any]] = lambda entry: {}) -> None:
+        """Warms all up, then the rounds."""
+        for entry in self.entries:
+            self.run(entry, **arguments(entry))
+        self.rounds(repeats, arguments)
+
     def rounds(self, repeats: int, arguments: Callable[[Entry], Mapping[str, Any]] = lambda entry: {}) -> None:
         """Runs that count: A B A B."""
         for _ in range(repeats):

@@ -14,8 +14,8 @@ from recli.artifacts import Interactions
 from recli.bench.conditions import Conditions
 from recli.bench.contest import Entry
 from recli.bench.problem import save
-from recli.bench.roofline import STEPS
 from recli.bench.synthetic import Size, check_density, parse_count, synthetic
+from recli.config import BenchConfig
 from recli.errors import UsageError
 from recli.ids import Ids
 
@@ -34,13 +34,17 @@ def parse_scale(text: str, users: int, items: int) -> list[Size]:
 
 def scale_rows(conditions: Conditions, sizes: Sequence[Size]) -> list[dict[str, Any]]:
     """A row a size: the first solver of --solver, the first rank, everything else at its defaults."""
-    solver, rank = conditions.config.solvers[0], conditions.config.ranks[0]
-    return [_row(conditions, size, solver, rank) for size in sizes]
+    return [_row(conditions, size) for size in sizes]
 
 
-def _row(conditions: Conditions, size: Size, solver: str, rank: int) -> dict[str, Any]:
-    about = {"race": "scale", "solver": solver, "rank": rank, "device": conditions.devices[0]}
-    about |= {"size": str(size), "users": size.users, "items": size.items, "pairs": size.pairs}
+def heading(config: BenchConfig, device: str, size: Size) -> dict[str, Any]:
+    """What tells a size's row from others."""
+    about = {"race": "scale", "solver": config.solvers[0], "rank": config.ranks[0], "device": device}
+    return {**about, "size": str(size)}
+
+
+def _row(conditions: Conditions, size: Size) -> dict[str, Any]:
+    about = {**heading(conditions.config, conditions.devices[0], size), **size._asdict()}
     with tempfile.TemporaryDirectory(prefix="scale-", dir=conditions.folder) as folder:
         ids = Ids(np.arange(size.users)), Ids(np.arange(size.items))
         matrix = synthetic(size, conditions.config.seed, conditions.threads)
@@ -48,20 +52,16 @@ def _row(conditions: Conditions, size: Size, solver: str, rank: int) -> dict[str
         save(Path(folder, "train_artifact"), data.arrays())
         del matrix, data  # the process that trains may need all the memory there is
         settings = {
-            "config": dataclasses.asdict(conditions.config.training(solver, rank)),
+            "config": dataclasses.asdict(conditions.config.training(about["solver"], about["rank"])),
             "device": conditions.devices[0],
             "seed": conditions.config.seed,
         }
         entry = Entry("recli", about, settings)
         with conditions.heat("train", [entry], Path(folder)) as heat:
-            heat.run(entry)
-            heat.rounds(conditions.config.repeats)
+            heat.measure(conditions.config.repeats)
         row = entry.row()
-    if entry.is_ok and entry.runs[-1]["iterations"]:
-        row["iterations"] = entry.runs[-1]["iterations"]
-        row["seconds_per_iteration"] = float(np.median([run["seconds_per_iteration"] for run in entry.runs]))
-        if solver in STEPS:
-            row["roofline"] = conditions.iteration_share(solver, *size, rank, row["seconds_per_iteration"])
+    if entry.is_ok:
+        row |= conditions.iterations(entry, *size)
     return row
 
 

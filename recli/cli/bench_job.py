@@ -75,6 +75,7 @@ class Job:
         from recli import kernels  # heavy: numpy, scipy and polars
         from recli.bench import baseline
         from recli.bench.bench import headings
+        from recli.bench.scale import heading
 
         o.let_ctrl_c_through()
         gates = [baseline.parse_gate(text, self.config.ks) for text in flags["fail_if"] or ()]
@@ -97,10 +98,12 @@ class Job:
                 self._check_fits(*size)
             keys = [
                 {**entry.about, "contestant": entry.contestant, "status": entry.status}
-                for heading in planned
-                for entry in heading.entries
+                for heat in planned
+                for entry in heat.entries
             ]
-            keys += [self._scale_key(size, devices[0]) for size in sizes]
+            keys += [
+                {**heading(self.config, devices[0], size), "contestant": "recli", "status": "ok"} for size in sizes
+            ]
             if not keys:
                 raise UsageError("nothing to measure: --races none, and no --scale")
             if old:
@@ -124,7 +127,7 @@ class Job:
             if incomparable:
                 raise incomparable
             if old:
-                baseline.judge(gates, report, old, flags["baseline"])
+                baseline.judge(report["gates"]["failed"], flags["baseline"])
 
     def _sizes(self) -> list[Size]:
         """Of --scale."""
@@ -269,10 +272,6 @@ class Job:
             "failed": failed,
             "differs": others,
         }
-
-    def _scale_key(self, size: Size, device: str) -> dict[str, Any]:
-        about = {"race": "scale", "solver": self.config.solvers[0], "rank": self.config.ranks[0], "device": device}
-        return {**about, "size": str(size), "contestant": "recli", "status": "ok"}
 
     def _say_missing(self, planned: Sequence[Heading]) -> None:
         missing = {

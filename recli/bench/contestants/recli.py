@@ -16,7 +16,6 @@ from recli.bench.problem import Problem
 from recli.config import FactorizeConfig, ReadConfig
 from recli.factorize import Data, Progress, Watch, factorize
 from recli.factorize.ials import Ials
-from recli.ids import Csr
 from recli.linalg import truncated_svd
 
 Work = Callable[..., dict[str, Any]]
@@ -124,11 +123,10 @@ class _Noted:
 def topk(problem: Problem) -> Work:
     factors, seen = problem.arrays("topk", "P", "Q"), problem.csr("train")
     P, Q = factors["P"], factors["Q"]
-    excluded = Csr(seen.indptr, seen.indices, seen.values)
 
     def work(clock: Clock) -> dict[str, Any]:
         with clock, kernels.load(problem["device"], problem.threads) as backend:
-            backend.topk(backend.index_items(Q), P, problem["k"], excluded)
+            backend.topk(backend.index_items(Q), P, problem["k"], seen)
         return {}
 
     return work

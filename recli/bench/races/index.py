@@ -10,9 +10,7 @@ from recli.bench.bench import Bench, Heading
 def index(bench: Bench, heading: Heading) -> list[dict[str, Any]]:
     assert bench.data.table
     with bench.heat("index", heading.entries, bench.data.table._asdict()) as heat:
-        for entry in heat.entries:
-            heat.run(entry)
-        heat.rounds(bench.config.repeats)
+        heat.measure(bench.config.repeats)
         rows = [entry.row() for entry in heat.entries]
         for row, entry in zip(rows, heat.entries, strict=True):
             if entry.is_ok:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import numpy as np
@@ -43,11 +42,10 @@ def objective(bench: Bench, heading: Heading) -> list[dict[str, Any]]:
                 if own
                 else ("failed: there is no peer's objective to reach")
             )
-    arguments = {"recli": {"iterations": len(own)}}
     with bench.heat("objective", heading.entries, settings) as heat:
-        for entry in heat.entries:
-            heat.run(entry, **arguments.get(entry.contestant, {}))
-        heat.rounds(bench.config.repeats, lambda entry: arguments.get(entry.contestant, {}))
+        heat.measure(
+            bench.config.repeats, lambda entry: {"iterations": len(own)} if entry.contestant == "recli" else {}
+        )
         return [_reached(bench, heat, entry, traces.get(entry.contestant, []), target) for entry in heat.entries]
 
 
@@ -62,12 +60,7 @@ def _reached(bench: Bench, heat: Heat, entry: Entry, trace: list[float], target:
     row = entry.row()
     if entry.is_ok:
         usual = min(entry.runs, key=lambda run: abs(run["seconds"] - row["seconds"]))
-        row["iterations"], row["objective"] = usual["iterations"], value
-        row["seconds_per_iteration"] = statistics.median(run["seconds_per_iteration"] for run in entry.runs)
+        row["objective"] = value
+        row |= bench.conditions.iterations(entry, *bench.data.shape, bench.data.pairs)
         row["convergence"] = [list(point) for point in zip(usual["done"], trace, strict=True)]
-        if entry.contestant == "recli":
-            data, each = bench.data, row["seconds_per_iteration"]
-            row["roofline"] = bench.conditions.iteration_share(
-                "ials", *data.shape, data.pairs, entry.about["rank"], each
-            )
     return row

@@ -14,9 +14,7 @@ def topk(bench: Bench, heading: Heading) -> list[dict[str, Any]]:
     P, Q = bench.factors(rank)
     save(bench.conditions.folder / "topk", {"P": P, "Q": Q})
     with bench.heat("topk", heading.entries, {"k": k}) as heat:
-        for entry in heat.entries:
-            heat.run(entry)
-        heat.rounds(bench.config.repeats)
+        heat.measure(bench.config.repeats)
         rows = [entry.row() for entry in heat.entries]
     work = roofline.exhaustive_topk(len(P), len(Q), P.shape[1], k)
     for row in rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from recli.artifacts import Factors
 from recli.bench.bench import Bench, Heading
 from recli.bench.contest import Entry, Heat
 from recli.bench.problem import load
-from recli.bench.roofline import STEPS
 from recli.errors import RecliError
 
 
@@ -34,12 +32,7 @@ def train(bench: Bench, heading: Heading) -> list[dict[str, Any]]:
             row = entry.row()
             if entry.is_ok and model is not None:
                 row["artifact_bytes"] = sum(path.stat().st_size for path in heat.out(entry).iterdir())
-                if entry.runs[-1]["iterations"]:
-                    row["iterations"] = entry.runs[-1]["iterations"]
-                    row["seconds_per_iteration"] = statistics.median(run["seconds_per_iteration"] for run in entry.runs)
-                if entry.contestant == "recli" and solver in STEPS:
-                    each = row["seconds_per_iteration"]
-                    row["roofline"] = bench.conditions.iteration_share(solver, *data.shape, data.pairs, rank, each)
+                row |= bench.conditions.iterations(entry, *data.shape, data.pairs)
                 bench.judge(row, model)
             rows.append(row)
     return rows
