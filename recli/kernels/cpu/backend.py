@@ -19,7 +19,7 @@ from recli.ids import Csr
 from recli.kernels.cpu.half_sweep import solve_rows, to_halves
 from recli.kernels.cpu.item_index import ItemIndex
 from recli.kernels.cpu.pairs import score_pairs
-from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, combine, gram, pad, padded_width
+from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, chunks, combine, gram, pad, padded_width
 from recli.kernels.cpu.topk import topk
 from recli.kernels.cpu.workers import Workers
 from recli.kernels.spec import Floats, Nums, SweepStats
@@ -28,7 +28,6 @@ BLOCK = 4096  # rows of a table handled together by BLAS
 # A sweep of few steps is rough, and waits for the rows that it gathers from a table that is larger than a core's cache:
 # half precision serves it as well, with half the bytes. float16 numbers are kept below 2^15.
 EXACT_STEPS, WHOLE_BYTES, HALF_EXPONENT = 8, 1 << 20, 15
-CHUNKS = 256  # pieces of a half-sweep: enough that the last ones to finish are short
 # Gathered rows that a solve keeps, on each thread; beyond it, reading them from the table again is as fast.
 CACHED_BYTES = 2 << 20
 
@@ -61,11 +60,7 @@ class CpuKernels:
     def matrix(self, matrix: Csr | NDArray[Any]) -> SparseMatrix | DenseMatrix:
         if isinstance(matrix, np.ndarray):
             return DenseMatrix(matrix)
-        lengths = np.diff(matrix.indptr)
-        order = np.argsort(-lengths, kind="stable").astype(np.int32)
-        work = np.cumsum(lengths[order] + 8)  # a row costs about as much as 8 entries by itself
-        cuts = np.searchsorted(work, np.linspace(0, work[-1] if len(work) else 0, CHUNKS + 1)[1:-1], side="right")
-        return SparseMatrix(matrix, [chunk for chunk in np.split(order, cuts) if len(chunk)])
+        return SparseMatrix(matrix, chunks(matrix.indptr))
 
     def table(self, rows: Floats) -> Table:
         return Table(pad(rows), rows.shape[1])
@@ -116,7 +111,7 @@ class CpuKernels:
         cap = max(4, CACHED_BYTES // (4 * width) // 4 * 4)
         local = threading.local()
 
-        def piece(chunk: Nums) -> tuple[float, float, float]:
+        def piece(chunk: tuple[int, int]) -> tuple[float, float, float]:
             if not hasattr(local, "gathered"):
                 local.gathered = np.empty((cap, width), np.float32)
                 local.scratch = np.empty((5, width), np.float32)
@@ -125,7 +120,7 @@ class CpuKernels:
                 indices,
                 values_,
                 targets,
-                chunk,
+                *chunk,
                 solve.rows,
                 source.ctypes.data,
                 scale,

@@ -30,12 +30,12 @@ def ahead(y_at: Any, scale: Any, indices: Any, e: Any, count: Any, rank: Any) ->
 
 
 @nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
-def gather4(y_at: Any, scale: Any, indices: Any, e: Any, end: Any, z: Any, p: Any, rank: Any) -> Any:
+def gather4(y_at: Any, scale: Any, indices: Any, e: Any, last: Any, end: Any, z: Any, p: Any, rank: Any) -> Any:
     """The rows of entries e, ..., e + 3 to z float32[4, rank] (OUT), and their dot products with p; both are addresses.
-    Behind the last entry, end - 1, it is repeated. See solve_rows for y_at and scale.
+    Behind entry e + last, the row's last, it is repeated; `end`: behind the last of all. See solve_rows for y_at and
+    scale.
     """
     ahead(y_at, scale, indices, e + AHEAD, min(4, end - e - AHEAD), rank)
-    last = end - 1 - e
     size = np.uint64((2 if scale else 4) * rank)
     y0 = y_at + np.uint64(indices[e]) * size
     y1 = y_at + np.uint64(indices[e + min(1, last)]) * size
@@ -60,7 +60,8 @@ def solve_rows(
     indices: Any,
     weight: Any,
     target: Any,
-    order: Any,
+    first: Any,
+    behind: Any,
     X: Any,
     y_at: Any,
     scale: Any,
@@ -73,7 +74,9 @@ def solve_rows(
     gathered: Any,
     scratch: Any,
 ) -> Any:
-    """Updates the rows `order` of X float32[n, rank] (IN/OUT) with Y [m, rank] fixed; rank a multiple of 16.
+    """Updates the rows first, ..., behind - 1 of X float32[n, rank] (IN/OUT) with Y [m, rank] fixed; rank a multiple of
+    16. Rows next to each other are next to each other in all arrays: in any other order, of rows of 30 entries, half
+    the time goes into waiting for their entries.
 
     y_at: the address of Y in C-order; scale: 0 where it is float32, else what its float16 are to be multiplied by.
     gathered float32[cap, rank], cap a multiple of 4: rows of Y kept between passes; rows with more than cap entries
@@ -88,8 +91,9 @@ def solve_rows(
     y_at, z_at = np.uint64(y_at), np.uint64(gathered.ctypes.data)
     p_at, q_at, r_at = np.uint64(p.ctypes.data), np.uint64(q.ctypes.data), np.uint64(residual.ctypes.data)
     data, before, after = 0.0, 0.0, 0.0
-    for position in range(len(order)):
-        u = order[position]
+    end = indptr[behind]
+    ahead(y_at, scale, indices, indptr[first], min(AHEAD, end - indptr[first]), rank)
+    for u in range(first, behind):
         start = indptr[u]
         n = indptr[u + 1] - start
         x = X[u]
@@ -121,7 +125,7 @@ def solve_rows(
             w2 = weight[e + min(2, last)]
             w3 = weight[e + min(3, last)]
             z0 = z_at + (np.uint64(j) * stride if keep else np.uint64(0))
-            s0, s1, s2, s3 = gather4(y_at, scale, indices, e, start + n, z0, x_at, rank)
+            s0, s1, s2, s3 = gather4(y_at, scale, indices, e, last, end, z0, x_at, rank)
             t0, t1, t2, t3 = target[e], F(0), F(0), F(0)
             if last >= 1:
                 t1 = target[e + 1]
@@ -139,9 +143,6 @@ def solve_rows(
             data += (w2 * s2 - F(2) * t2) * s2 + (w3 * s3 - F(2) * t3) * s3
             f0, f1, f2, f3 = t0 - w0 * s0, t1 - w1 * s1, t2 - w2 * s2, t3 - w3 * s3
             axpy4(z0, z0 + stride, z0 + two, z0 + three, r_at, rank, f0, f1, f2, f3)
-        if position + 1 < len(order):
-            following = order[position + 1]
-            ahead(y_at, scale, indices, indptr[following], min(AHEAD, indptr[following + 1] - indptr[following]), rank)
         rz = F(0)
         for k in range(rank):
             p[k] = residual[k] * inverse[k]
@@ -163,7 +164,7 @@ def solve_rows(
                     s0, s1, s2, s3 = dot4(z0, z0 + stride, z0 + two, z0 + three, p_at, rank)
                 else:
                     z0 = z_at
-                    s0, s1, s2, s3 = gather4(y_at, scale, indices, e, start + n, z0, p_at, rank)
+                    s0, s1, s2, s3 = gather4(y_at, scale, indices, e, last, end, z0, p_at, rank)
                 axpy4(z0, z0 + stride, z0 + two, z0 + three, q_at, rank, w0 * s0, w1 * s1, w2 * s2, w3 * s3)
             pq = F(0)
             for k in range(rank):

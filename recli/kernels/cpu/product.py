@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,28 @@ from recli.ids import Csr
 from recli.kernels.cpu.half_sweep import FAST
 from recli.kernels.cpu.simd import WIDTH, axpy4
 from recli.kernels.cpu.workers import Workers
-from recli.kernels.spec import Floats, Nums
+from recli.kernels.spec import Floats
 
 F = np.float32
 ROWS = 1024  # of tables, a task: few enough that sums of float32 products keep their digits
 DENSE_BYTES = 16 << 20  # of a dense matrix, a task: converted to float32 and read twice from the cache
+CHUNKS = 256  # of a matrix: enough that the last ones to finish are short
+ROW_WORK = 8  # entries: what a row costs by itself
 WAVE = 64  # Gram matrices of blocks that wait to be added
+
+
+def chunks(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Of the rows of a matrix, see SparseMatrix."""
+    rows = np.arange(len(indptr))
+    work = indptr + ROW_WORK * rows
+    cuts = np.unique(np.searchsorted(work, np.linspace(0, work[-1], CHUNKS + 1)))
+    return sorted(pairwise(cuts.tolist()), key=lambda chunk: work[chunk[0]] - work[chunk[1]])
 
 
 @dataclass
 class SparseMatrix:
     csr: Csr
-    chunks: list[Nums]  # row numbers, longest rows first, about equal work in each
+    chunks: list[tuple[int, int]]  # of rows next to each other: from, to before; about equal work, the most first
 
     @cached_property
     def column_weights(self) -> Floats:
@@ -45,20 +56,19 @@ class SparseMatrix:
     def times(self, rows: Floats, run: Workers) -> Floats:
         assert self.columns <= len(rows)  # multiply_rows checks nothing
         product = np.empty((len(self.csr.indptr) - 1, rows.shape[1]), F)
-        run(lambda chunk: multiply_rows(*self.csr, chunk, rows, product), self.chunks)
+        run(lambda chunk: multiply_rows(*self.csr, *chunk, rows, product), self.chunks)
         return product
 
 
 @nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
-def multiply_rows(indptr: Any, indices: Any, values: Any, order: Any, Y: Any, X: Any) -> None:
-    """The rows `order` of X float32[n, rank] (OUT): those of a CSR matrix times Y float32[m, rank]; rank a multiple of
-    16. Four entries a time; a last group of fewer repeats its last row with coefficient zero.
+def multiply_rows(indptr: Any, indices: Any, values: Any, first: Any, behind: Any, Y: Any, X: Any) -> None:
+    """The rows first, ..., behind - 1 of X float32[n, rank] (OUT): those of a CSR matrix times Y float32[m, rank]; rank
+    a multiple of 16. Four entries a time; a last group of fewer repeats its last row with coefficient zero.
     """
     rank = X.shape[1]
     stride = np.uint64(4 * rank)
     x_at, y_at = np.uint64(X.ctypes.data), np.uint64(Y.ctypes.data)
-    for position in range(len(order)):
-        u = order[position]
+    for u in range(first, behind):
         row_at = x_at + np.uint64(u) * stride
         for k in range(rank):
             X[u, k] = F(0)
