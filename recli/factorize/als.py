@@ -17,9 +17,10 @@ import numpy as np
 from recli.checks import Arrays
 from recli.config import ACTIVITY_POWER, REGULARIZATION, FactorizeConfig
 from recli.errors import DataError
-from recli.factorize.ials import SETTLING_STEPS, canonical, initial_rows, warm_rows
+from recli.factorize.ials import SETTLING_STEPS, canonical
 from recli.factorize.loop import train
 from recli.factorize.model import Data, Fit, Watch
+from recli.factorize.start import initial_rows, warm_rows
 from recli.ids import transpose
 from recli.kernels.spec import Kernels, SweepStats
 from recli.least_squares import regularization

@@ -13,6 +13,7 @@ from recli.config import ACTIVITY_POWER, REGULARIZATION, UNOBSERVED_SHARE, Facto
 from recli.errors import DivergedError
 from recli.factorize.loop import train
 from recli.factorize.model import Data, Fit, Watch
+from recli.factorize.start import initial_rows, leading_rows, warm_rows
 from recli.ids import transpose
 from recli.kernels.spec import Floats, Kernels, SweepStats
 from recli.least_squares import confidence, regularization
@@ -20,13 +21,10 @@ from recli.least_squares import confidence, regularization
 # Conjugate-gradient steps a half-sweep, warm-started: a step costs an eighth of a half-sweep, most of which goes into
 # gathering rows, and the third saves one iteration in seven (ranks 64 to 256).
 STEPS = 3
-RELAXATION = (
-    1.5  # of all half-sweeps but the first iteration's, which start from noise: saves a third of the iterations
-)
+RELAXATION = 1.5  # of all half-sweeps but the first iteration's, which start far away: saves a third of the iterations
 # A model's users are settled: the minimisers given its items, so that a user folded in from the same history gets the
 # same row, and explanations leave no rest. It costs an eighth of 8 iterations and is worth an iteration.
 SETTLING_STEPS = 12
-INITIAL_SCALE = 0.1  # standard deviation of initial rows' norms (Rendle et al. 2022, section 4)
 
 
 def fit_ials(data: Data, config: FactorizeConfig, kernels: Kernels, watch: Watch) -> Fit:
@@ -50,24 +48,37 @@ class Ials:
         self._reg = REGULARIZATION["ials"] if config.reg is None else config.reg
         self._nu = ACTIVITY_POWER["ials"] if config.nu is None else config.nu
         shift = np.float32(self._alpha0 if config.loss == "hu" else 0)
-        sides = ((by_user, items), (by_item, users))
-        self._targets = [csr.values + shift if shift else csr.values for csr, _ in sides]
+        self._sides = (by_user, by_item)
+        self._targets = [csr.values + shift if shift else csr.values for csr in self._sides]
         self._penalties = [
-            regularization(csr.indptr, self._reg, self._nu, self._alpha0, others) for csr, others in sides
+            regularization(csr.indptr, self._reg, self._nu, self._alpha0, others)
+            for csr, others in zip(self._sides, (items, users), strict=True)
         ]
-        self._matrices = [kernels.matrix(csr) for csr, _ in sides]
+        self._matrices = [kernels.matrix(csr) for csr in self._sides]
         self._constant = float(self._targets[0].sum(dtype=np.float64))  # of the objective: spec.py leaves it out
         P, Q = np.zeros((users, rank), np.float32), initial_rows(items, rank, config.seed)
+        self._is_cold = data.start is None
         if data.start is not None:
             P, Q = warm_rows(data.start.P[:], P), warm_rows(data.start.item_factors(), Q)
         self._P, self._Q = kernels.table(P), kernels.table(Q)
 
     def iterate(self, iteration: int) -> float:
+        if iteration == 0 and self._is_cold:
+            self._Q = self._leading_rows()
         relaxation = RELAXATION if iteration else 1.0
         user_side = self._half_sweep(0, self._P, self._Q, STEPS, relaxation)
         item_side = self._half_sweep(1, self._Q, self._P, STEPS, relaxation)
         # known for nothing: the objective between the two half-sweeps
         return self._constant + item_side.data + item_side.penalty_before + user_side.penalty_after
+
+    def _leading_rows(self) -> Any:
+        """Of who has what, whatever the weights: one heavy pair would be a direction of its own."""
+        by_user, by_item = self._matrices
+        if (self._sides[0].values != 1).any():
+            by_user, by_item = (
+                self._kernels.matrix(side._replace(values=np.sign(side.values))) for side in self._sides
+            )
+        return leading_rows(self._kernels, by_user, by_item, self._Q)
 
     def _half_sweep(self, side: int, solve: Any, fixed: Any, steps: int, relaxation: float) -> SweepStats:
         return self._kernels.half_sweep(
@@ -92,16 +103,6 @@ class Ials:
         self._half_sweep(0, users, items, SETTLING_STEPS, 1.0)
         P, Q = canonical(self._kernels.host(users), self._kernels.host(items))
         return Fit(P=P, Q=Q, settings={"alpha0": self._alpha0, "reg": self._reg, "nu": self._nu})
-
-
-def initial_rows(count: int, rank: int, seed: int) -> Floats:
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((count, rank), np.float32) * np.float32(INITIAL_SCALE / np.sqrt(rank))
-
-
-def warm_rows(known: Floats, new: Floats) -> Floats:
-    """The rows of a model to start from, and behind them the new rows of ids that it does not have."""
-    return np.concatenate([known, new[len(known) :]])
 
 
 def canonical(P: Floats, Q: Floats) -> tuple[Floats, Floats]:

@@ -35,6 +35,7 @@ def train_bytes(config: FactorizeConfig, users: int, items: int, pairs: int, *, 
     else:
         data = (BY_ITEM + (0 if weighted else VALUES)) * pairs
         data += 2 * VALUES * pairs if config.loss == "hu" else 0
+        data += 2 * VALUES * pairs if weighted or config.alpha is not None else 0  # ones, to start with
     # as trained, as settled, on the host, rotated
     return SCRATCH_BYTES + data + 4 * table
 

@@ -130,11 +130,13 @@ def combine(tables: Sequence[Floats], coefficients: NDArray[np.float64], run: Wo
     """`spec.Kernels.combine` of tables without padding; the result is padded."""
     parts = np.split(coefficients.astype(F), np.cumsum([rows.shape[1] for rows in tables])[:-1])
     rank = coefficients.shape[1]
-    result = np.zeros((len(tables[0]), padded_width(rank)), F)
+    result = np.empty((len(tables[0]), padded_width(rank)), F)
 
     def block(start: int) -> None:
         here = slice(start, start + ROWS)
-        for rows, part in zip(tables, parts, strict=True):
+        result[here, rank:] = 0
+        np.matmul(tables[0][here], parts[0], out=result[here, :rank])
+        for rows, part in zip(tables[1:], parts[1:], strict=True):
             result[here, :rank] += rows[here] @ part
 
     run(block, range(0, len(result), ROWS))
