@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recli.ids import Csr
+from recli.kernels.cpu import aligned
 from recli.kernels.cpu.half_sweep import solve_rows, to_halves
 from recli.kernels.cpu.item_index import ItemIndex
 from recli.kernels.cpu.pairs import score_pairs
@@ -113,8 +114,8 @@ class CpuKernels:
 
         def piece(chunk: tuple[int, int]) -> tuple[float, float, float]:
             if not hasattr(local, "gathered"):
-                local.gathered = np.empty((cap, width), np.float32)
-                local.scratch = np.empty((5, width), np.float32)
+                local.gathered = aligned.empty((cap, width))
+                local.scratch = aligned.empty((5, width))
             result: tuple[float, float, float] = solve_rows(
                 indptr,
                 indices,
@@ -183,7 +184,7 @@ class CpuKernels:
             return rows, np.float32(0)
         largest = np.sqrt(spectrum.max())  # a column's norm: no entry is larger
         exponent = int(np.clip(HALF_EXPONENT - np.frexp(largest)[1], -126, 126))
-        halves = np.empty(rows.shape, np.uint16)
+        halves = aligned.empty(rows.shape, np.uint16)
 
         def block(start: int) -> None:
             to_halves(rows[start : start + BLOCK], np.float32(2.0**exponent), halves[start : start + BLOCK])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recli.compiled import nb
 from recli.ids import Csr
+from recli.kernels.cpu import aligned
 from recli.kernels.cpu.half_sweep import FAST
 from recli.kernels.cpu.simd import WIDTH, axpy4
 from recli.kernels.cpu.workers import Workers
@@ -55,7 +56,7 @@ class SparseMatrix:
 
     def times(self, rows: Floats, run: Workers) -> Floats:
         assert self.columns <= len(rows)  # multiply_rows checks nothing
-        product = np.empty((len(self.csr.indptr) - 1, rows.shape[1]), F)
+        product = aligned.empty((len(self.csr.indptr) - 1, rows.shape[1]))
         run(lambda chunk: multiply_rows(*self.csr, *chunk, rows, product), self.chunks)
         return product
 
@@ -130,7 +131,7 @@ def combine(tables: Sequence[Floats], coefficients: NDArray[np.float64], run: Wo
     """`spec.Kernels.combine` of tables without padding; the result is padded."""
     parts = np.split(coefficients.astype(F), np.cumsum([rows.shape[1] for rows in tables])[:-1])
     rank = coefficients.shape[1]
-    result = np.empty((len(tables[0]), padded_width(rank)), F)
+    result = aligned.empty((len(tables[0]), padded_width(rank)))
 
     def block(start: int) -> None:
         here = slice(start, start + ROWS)
@@ -145,8 +146,10 @@ def combine(tables: Sequence[Floats], coefficients: NDArray[np.float64], run: Wo
 
 def pad(rows: Floats) -> Floats:
     """A C-order copy with zero columns up to a multiple of WIDTH (at least one vector)."""
-    padded = np.zeros((len(rows), padded_width(rows.shape[1])), F)
-    padded[:, : rows.shape[1]] = rows
+    rank = rows.shape[1]
+    padded = aligned.empty((len(rows), padded_width(rank)))
+    padded[:, :rank] = rows
+    padded[:, rank:] = 0
     return padded
 
 
