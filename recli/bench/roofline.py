@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from recli.bench.machine import Machine
 from recli.factorize.als import STEPS as ALS_STEPS
-from recli.factorize.ials import STEPS as IALS_STEPS
+from recli.factorize.ials import USUAL_STEPS
 
-STEPS = {"ials": IALS_STEPS, "als": ALS_STEPS}
+STEPS = {"ials": USUAL_STEPS, "als": ALS_STEPS}
 ENTRY_BYTES = 12  # column, weight, target
 NUMBER = 4
 

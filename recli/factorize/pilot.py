@@ -23,6 +23,7 @@ from recli.linalg import BLOCK
 
 SAMPLE = 1 << 25  # numbers of a sample's gathered rows, rank times entries: a smaller one is all start and end
 FEWEST = 1 << 18  # entries
+STEPS = 3  # of a sample's half-sweeps
 TABLE = 1 << 24  # numbers of the table that they are gathered from, at most: larger than the caches
 ROWS = (512, 4096)  # of half-sweeps without entries
 # What is linear in the pairs and done once: their transposition, weights, counts and checks, seconds each.
@@ -47,8 +48,8 @@ def train_seconds(config: FactorizeConfig, matrix: Csr, items: int, output_bytes
     if config.solver == "svd":
         return around + _svd_seconds(config.rank, matrix, items, kernels)
     explicit = config.solver == "als"
-    steps = als.STEPS if explicit else ials.STEPS
-    costs = _costs(config.rank + 2 * explicit, steps, matrix, items, kernels, explicit=explicit)
+    steps = als.STEPS if explicit else ials.USUAL_STEPS
+    costs = _costs(config.rank + 2 * explicit, matrix, items, kernels, explicit=explicit)
     # the Gram matrix and the rotation of the fixed side, the rotation of the other
     dense = [costs.sweep + costs.row * (fixed + solved / 2) for solved, fixed in ((users, items), (items, users))]
     passes = [pairs * (1 + steps) * each for each in costs.entries]
@@ -62,7 +63,7 @@ def train_seconds(config: FactorizeConfig, matrix: Csr, items: int, output_bytes
     return around + first + config.iterations * iteration + settling + canonical
 
 
-def _costs(rank: int, steps: int, matrix: Csr, items: int, kernels: Kernels, *, explicit: bool) -> Costs:
+def _costs(rank: int, matrix: Csr, items: int, kernels: Kernels, *, explicit: bool) -> Costs:
     users, pairs = len(matrix.indptr) - 1, len(matrix.indices)
 
     def sweep(csr: Csr, table: Any, alpha0: float = 0.0) -> float:
@@ -78,7 +79,7 @@ def _costs(rank: int, steps: int, matrix: Csr, items: int, kernels: Kernels, *, 
                 targets=csr.values,
                 alpha0=alpha0,
                 regularization=penalties,
-                steps=steps,
+                steps=STEPS,
                 relaxation=1.0,
             )
 
@@ -103,7 +104,7 @@ def _costs(rank: int, steps: int, matrix: Csr, items: int, kernels: Kernels, *, 
         # alpha0 > 0 gathers as ials does; what else it costs is in both
         alpha0 = 0.0 if explicit else 1.0
         taken = sweep(_sample(sizes, columns % np.int32(size), rng), table, alpha0) - sweep(one, table, alpha0)
-        entries.append(max(0.0, taken) / count / (1 + steps))
+        entries.append(max(0.0, taken) / count / (1 + STEPS))
     return Costs(each, row, (entries[0], entries[1]))
 
 

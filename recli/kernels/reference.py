@@ -62,6 +62,7 @@ class ReferenceKernels:
         regularization: Floats,
         steps: int,
         relaxation: float,
+        tolerance: float = 0.0,
         frozen: tuple[int, ...] = (),
     ) -> SweepStats:
         del steps  # solved exactly

@@ -96,14 +96,16 @@ class Kernels(Protocol):
         regularization: Floats,
         steps: int,
         relaxation: float,
+        tolerance: float = 0.0,
         frozen: tuple[int, ...] = (),
     ) -> SweepStats:
         """Moves every row of `solve` (IN/OUT) towards its minimiser with `fixed` (IN/OUT) held.
 
         matrix: rows are those of `solve`, columns those of `fixed`. targets: float32[nnz], t in the matrix's order.
         regularization: float32[rows], > 0 where a row has entries. steps: preconditioned conjugate-gradient steps from
-        the row as given; `reference` solves exactly and ignores it. relaxation: omega in x + omega (x* - x), 0 < omega
-        < 2: the row's problem is quadratic and x* minimises it over the steps' subspace, so any such omega lowers the
+        the row as given, at most: a row takes no more once its preconditioned squared residual is below `tolerance` of
+        what it was. `reference` solves exactly and ignores both. relaxation: omega in x + omega (x* - x), 0 < omega <
+        2: the row's problem is quadratic and x* minimises it over the steps' subspace, so any such omega lowers the
         objective. A row without entries becomes zero. frozen: columns of `solve` that keep their values and are not
         regularised (the ones that carry the other side's biases), with alpha0 = 0 only. With alpha0 > 0 both tables may
         come back multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its

@@ -9,7 +9,7 @@ import pytest
 
 from recli.config import FactorizeConfig
 from recli.factorize import pilot, train_seconds
-from recli.factorize.ials import STEPS
+from recli.factorize.ials import USUAL_STEPS
 from recli.factorize.pilot import Costs
 from recli.factorize.start import ROUNDS
 from recli.ids import Csr, to_csr
@@ -30,7 +30,7 @@ def test_the_parts_of_ials_add_up(matrix: Csr, monkeypatch: pytest.MonkeyPatch) 
     with load("reference", 1) as kernels:
         found = train_seconds(FactorizeConfig(iterations=7), matrix, ITEMS, int(pilot.WRITTEN), kernels)
     by_user, by_item = 5 + 0.1 * (ITEMS + USERS / 2), 5 + 0.1 * (USERS + ITEMS / 2)
-    iteration = by_user + by_item + PAIRS * (1 + STEPS) * (0.02 + 0.03)  # the residual and the steps
+    iteration = by_user + by_item + PAIRS * (1 + USUAL_STEPS) * (0.02 + 0.03)  # the residual and the steps
     settling = by_user + PAIRS * 13 * 0.02
     around = 0.01 * PAIRS + 1 + 0.1 * (USERS + ITEMS) / 2
     start = ROUNDS * (PAIRS * (0.02 + 0.03) + 5 + 0.1 * ITEMS)

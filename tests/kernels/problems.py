@@ -57,7 +57,13 @@ class Problem:
         return float(self.regularization.astype(float) @ (X.astype(float) ** 2).sum(axis=1))
 
     def sweep(
-        self, kernels: Kernels, *, steps: int = 200, relaxation: float = 1.0, frozen: tuple[int, ...] = ()
+        self,
+        kernels: Kernels,
+        *,
+        steps: int = 200,
+        relaxation: float = 1.0,
+        frozen: tuple[int, ...] = (),
+        tolerance: float = 0.0,
     ) -> tuple[NDArray[np.float64], Floats, Floats, SweepStats]:
         """X Y^T after a half-sweep, in float64; X and Y as they came back; what the kernel says it saw."""
         X, Y = kernels.table(self.X), kernels.table(self.Y)
@@ -70,6 +76,7 @@ class Problem:
             regularization=self.regularization,
             steps=steps,
             relaxation=relaxation,
+            tolerance=tolerance,
             frozen=frozen,
         )
         X, Y = kernels.host(X), kernels.host(Y)

@@ -141,6 +141,19 @@ def test_as_many_steps_as_a_row_has_entries_and_one_more_are_exact(fast: Kernels
     assert errors == sorted(errors, reverse=True)
 
 
+def test_a_tolerance_ends_a_row_once_its_residual_is_so_small(fast: Kernels) -> None:
+    of = problem(64, [3, 20, 90] * 5, columns=120, alpha0=1e-3, shift=0.5)
+    exact = of.exact() @ of.Y.T
+    one, two, many = (of.sweep(fast, steps=steps)[0] for steps in (1, 2, 40))
+    # a residual that has not grown has reached 1, one that is not zero has not reached the smallest number
+    np.testing.assert_array_equal(of.sweep(fast, steps=40, tolerance=1.0)[0], one)
+    np.testing.assert_array_equal(of.sweep(fast, steps=2, tolerance=1e-30)[0], two)
+    errors = [np.abs(of.sweep(fast, steps=40, tolerance=share)[0] - exact).max() for share in (0.5, 1e-2, 1e-4, 1e-8)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 2e-3 < np.abs(one - exact).max()
+    assert np.abs(many - exact).max() <= errors[-1]
+
+
 @pytest.mark.parametrize("rank", [2, 7, 66])
 def test_frozen_columns_stay_and_the_others_solve_what_they_leave(kernels: Kernels, rank: int) -> None:
     """A column of ones, as carries the other side's biases: the same as to take its part off the targets."""

@@ -92,6 +92,7 @@ class CpuKernels:
         regularization: Floats,
         steps: int,
         relaxation: float,
+        tolerance: float = 0.0,
         frozen: tuple[int, ...] = (),
     ) -> SweepStats:
         width = fixed.rows.shape[1]
@@ -130,6 +131,7 @@ class CpuKernels:
                 spread,
                 np.array(frozen, np.int64),
                 steps,
+                np.float32(tolerance),
                 np.float32(relaxation),
                 local.gathered,
                 local.scratch,

@@ -70,6 +70,7 @@ def solve_rows(
     spread: Any,
     frozen: Any,
     steps: Any,
+    tolerance: Any,
     relaxation: Any,
     gathered: Any,
     scratch: Any,
@@ -147,8 +148,9 @@ def solve_rows(
         for k in range(rank):
             p[k] = residual[k] * inverse[k]
             rz += residual[k] * p[k]
+        least = max(CONVERGED, tolerance * rz)
         for _ in range(steps):
-            if rz < CONVERGED:
+            if rz < least:
                 break
             for k in range(rank):
                 q[k] = diagonal[k] * p[k]
