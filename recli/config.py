@@ -91,6 +91,8 @@ PROCESS_BYTES = 350_000_000  # Python, polars, numba and their code: what any jo
 UNOBSERVED_SHARE = 8.0  # alpha0 = this * density: the best of a grid on sparse and dense data alike (docs/quality.md)
 REGULARIZATION = {"ials": 0.01, "als": 0.7}  # reg where none is given; both from grids (docs/quality.md)
 ACTIVITY_POWER = {"ials": 1.0, "als": 0.6}  # nu where none is given
+# Where none are given: ials starts near its end, als from noise. More give the same quality (docs/quality.md).
+ITERATIONS = {"ials": 5, "als": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ class FactorizeConfig(Config):
     alpha0: float | None = number(None, 0, 1e6)
     normalize: str = choice("auto", "auto", "bias", "degree", "none")
     energy: float | None = number(None, 0, 1, above=True)
-    iterations: int = number(8, 1, 100_000)
+    iterations: int | None = number(None, 1, 100_000)
     tol: float = number(0.0, 0, 1)
     metric: str = text(
         "auto",
@@ -128,6 +130,11 @@ class FactorizeConfig(Config):
     keep_rows: bool = False
     hash_users: int | None = number(None, 1, 2**31 - 1)
     hash_items: int | None = number(None, 1, 2**31 - 1)
+
+    @property
+    def sweeps(self) -> int:
+        """Iterations, of users and items, at most."""
+        return self.iterations or ITERATIONS.get(self.solver, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +164,7 @@ class BenchConfig(Config):
     split: str = choice("random", "random", "last", "time", "users")
     test_share: float = number(0.2, 0, 0.9, above=True)
     repeats: int = number(3, 1, 1000)
-    iterations: int = number(8, 1, 100_000)
+    iterations: int | None = number(None, 1, 100_000)
     seed: int = number(0, 0, 2**63 - 1)
 
     @property

@@ -81,7 +81,9 @@ def bench(
     repeats: Annotated[
         int, o.option("--repeats", help="Timed runs of each contestant, in turns, after one to warm up.")
     ] = D.repeats,
-    iterations: Annotated[int, o.option("--iterations", help="ials, als: sweeps over users and items.")] = D.iterations,
+    iterations: Annotated[
+        int | None, o.option("--iterations", help="Sweeps over users and items [default: ials 5, als 8].")
+    ] = None,
     seed: Annotated[int, o.option("--seed", help="Seed of the initial factors, and of what is held out.")] = D.seed,
     scale: Annotated[
         str | None,

@@ -94,7 +94,9 @@ def factorize(
         float | None,
         o.option("--energy", help="svd: the smallest rank that keeps this share of the squared values, as 0.95."),
     ] = None,
-    iterations: Annotated[int, o.option("--iterations", help="ials, als: sweeps over users and items.")] = D.iterations,
+    iterations: Annotated[
+        int | None, o.option("--iterations", help="Sweeps over users and items [default: ials 5, als 8].")
+    ] = None,
     tol: Annotated[float, o.option("--tol", help="Stop once the objective falls by less than this share.")] = D.tol,
     valid: Annotated[
         str | None,

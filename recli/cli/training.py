@@ -172,7 +172,7 @@ class Training:
         size, elapsed = stored_bytes(config, *sizes, len(data.matrix.indices)), self.console.seconds()
         seconds = elapsed + train_seconds(config, matrix, sizes[1], size, kernels)
         work = "" if config.solver == "pop" else f", rank {config.rank}"
-        work += f", {config.iterations} iterations" if config.solver in ITERATIVE else ""
+        work += f", {config.sweeps} iterations" if config.solver in ITERATIVE else ""
         self.say_plan(
             f"{config.solver}{work}; about {seconds:.1f} s, {size_text(memory)} of memory, {size_text(size)}",
             {"plan": {"seconds": round(seconds, 3), "bytes": memory, "output_bytes": size}},
@@ -203,7 +203,7 @@ class Training:
             "valid": self.flags["valid"] if valid_share(self.flags["valid"]) is not None else None,
             "device": kernels.name,
         }
-        total = self.config.iterations if self.config.solver in ITERATIVE else 1
+        total = self.config.sweeps
         with contextlib.ExitStack() as stack:
             kept = stack.enter_context(io.checkpoints(self.path, key)) if every else None
             resume, unusable = kept.load() if kept else (None, None)

@@ -35,7 +35,7 @@ class Alternating(Protocol):
 
 
 def train(solver: Alternating, config: FactorizeConfig, watch: Watch) -> Fit:
-    """At most config.iterations iterations; the best validated one where there is validation, else the last.
+    """At most config.sweeps iterations; the best validated one where there is validation, else the last.
 
     Raises DivergedError where the objective overflows.
     """
@@ -48,7 +48,7 @@ def train(solver: Alternating, config: FactorizeConfig, watch: Watch) -> Fit:
         objectives, scores = state["objectives"].tolist(), state["scores"].tolist()
         if scores:
             best = dataclasses.replace(solver.fit(), b=float(state[BEST + "b"]), **_kept(state))
-    while len(objectives) < config.iterations and not _enough(objectives, scores, config):
+    while len(objectives) < config.sweeps and not _enough(objectives, scores, config):
         iteration = len(objectives)
         objectives.append(solver.iterate(iteration))
         if not np.isfinite(objectives[-1]):
@@ -63,7 +63,7 @@ def train(solver: Alternating, config: FactorizeConfig, watch: Watch) -> Fit:
                 best = fit
             scores.append(score)
         watch.on_progress(
-            Progress(iteration + 1, config.iterations, objectives[-1], scores[-1] if watch.validate else None)
+            Progress(iteration + 1, config.sweeps, objectives[-1], scores[-1] if watch.validate else None)
         )
         if watch.checkpoint_every and (iteration + 1) % watch.checkpoint_every == 0:
             watch.save({**solver.state(), **_progress_arrays(objectives, scores, best)})

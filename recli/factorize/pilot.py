@@ -60,7 +60,7 @@ def train_seconds(config: FactorizeConfig, matrix: Csr, items: int, output_bytes
         iteration += (users + items) * _copy_seconds(config.rank + 2, kernels)
     settling = dense[0] + passes[0] * (1 + ials.SETTLING_STEPS) / (1 + steps)
     canonical = costs.row * (users + items) / 2
-    return around + first + config.iterations * iteration + settling + canonical
+    return around + first + config.sweeps * iteration + settling + canonical
 
 
 def _costs(rank: int, matrix: Csr, items: int, kernels: Kernels, *, explicit: bool) -> Costs:
