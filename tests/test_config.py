@@ -98,3 +98,8 @@ def test_messages_name_flag_value_and_range() -> None:
     with pytest.raises(UsageError, match=r"^--alpha0 -1: expected a value from 0 to 1e\+06$"):
         FactorizeConfig(alpha0=-1)
     assert FactorizeConfig(alpha0=None).alpha0 is None
+
+
+def test_iterations_follow_the_solver_unless_given() -> None:
+    assert [FactorizeConfig(solver=solver).sweeps for solver in ("ials", "als", "svd", "pop")] == [5, 8, 1, 1]
+    assert FactorizeConfig(solver="als", iterations=3).sweeps == 3
