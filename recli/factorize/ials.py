@@ -24,7 +24,7 @@ STEPS, TOLERANCE = 6, 0.01
 USUAL_STEPS = 2.5  # an entry, on average: 1.9 to 2.8 on gowalla, ml-1m and synthetic pairs with the default settings
 RELAXATION = 1.5  # of all half-sweeps but the first iteration's, which start far away: saves a third of the iterations
 # A model's users are settled: the minimisers given its items, so that a user folded in from the same history gets the
-# same row, and explanations leave no rest. It costs an eighth of 8 iterations and is worth an iteration.
+# same row, and explanations leave no rest. It costs as much as two or three iterations and is worth one.
 SETTLING_STEPS = 12
 
 

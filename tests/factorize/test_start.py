@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from recli.config import FactorizeConfig
 from recli.factorize import factorize, ials
 from recli.factorize.start import LENGTHENED, initial_rows, leading_rows
-from recli.ids import Csr, transpose
+from recli.ids import transpose
 from recli.kernels import load
-from recli.kernels.reference import ReferenceKernels
 from recli.kernels.spec import Floats, Kernels
 from tests.factorize.data import interactions
 
@@ -25,16 +23,12 @@ USERS, ITEMS = 300, 200
 
 @pytest.fixture(scope="module", params=["cpu", "reference"])
 def kernels(request: pytest.FixtureRequest) -> Iterator[Kernels]:
-    if request.param == "reference":
-        yield ReferenceKernels()
-        return
-    with load("cpu", 2) as backend, threadpool_limits(1):
+    with load(request.param, 2) as backend, threadpool_limits(1):
         yield backend
 
 
 def found(kernels: Kernels, dense: NDArray[Any], start: Floats) -> Floats:
-    matrix = sp.csr_array(dense.astype(np.float32))
-    csr = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data)
+    csr = interactions(np.where(dense > 0, dense, np.nan)).matrix
     handles = (kernels.matrix(side) for side in (csr, transpose(csr, dense.shape[1])))
     return kernels.host(leading_rows(kernels, *handles, kernels.table(start)))
 
