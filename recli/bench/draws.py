@@ -32,7 +32,7 @@ def draw_items(
     items, rank = len(catalogue), P.shape[1]
     owner = np.full(items, -1, np.int64)  # the last user who was given the item
     for user in range(first, last):
-        np.random.seed(_mixed(seed, user))
+        np.random.seed(mixed(seed, user))
         start, end = indptr[user], indptr[user + 1]
         at, left = start, PATIENCE * (end - start)
         while at < end and left > 0:
@@ -66,7 +66,7 @@ def draw_items(
 
 
 @nb.njit(cache=True)
-def _mixed(seed: int, user: int) -> int:
+def mixed(seed: int, user: int) -> int:
     """32 bits of both (SplitMix64: Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators")."""
     z = np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.uint64(user + 1) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -74,34 +75,40 @@ def synthetic(size: Size, seed: int, threads: int = 1) -> Csr:
 
     users, items, pairs = size
     rng = np.random.default_rng(seed)
-    lengths = _activity(users, items, pairs)[rng.permutation(users)]
+    lengths = activity(users, items, pairs)[rng.permutation(users)]
     indptr = np.zeros(users + 1, np.int64)
     np.cumsum(lengths, out=indptr[1:])
-    popularity = np.cumsum(_falling(items, POPULARITY))
+    popularity = np.cumsum(falling(items, POPULARITY))
     catalogue = rng.permutation(items).astype(np.int32)
     P, Q = rng.standard_normal((users, RANK), np.float32), rng.standard_normal((items, RANK), np.float32)
     Q *= np.float32(TASTE / np.sqrt(RANK))
     indices, values = np.empty(pairs, np.int32), np.empty(pairs, np.float32)
-    cuts = np.searchsorted(indptr, np.arange(BATCH, pairs, BATCH))
-    bounds = np.unique(np.concatenate([[0], cuts, [users]]))
 
-    def draw(part: tuple[int, int]) -> None:
-        draw_items(*part, indptr, popularity / popularity[-1], catalogue, P, Q, BAR, seed, indices, values)
+    def draw(first: int, last: int) -> None:
+        draw_items(first, last, indptr, popularity / popularity[-1], catalogue, P, Q, BAR, seed, indices, values)
 
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(draw, part) for part in itertools.pairwise(bounds.tolist())]:
-            done.result()
+    over_users(indptr, draw, threads)
     return Csr(indptr, indices, values)
 
 
-def _falling(count: int, exponent: float) -> NDArray[np.float64]:
+def over_users(indptr: NDArray[np.int64], draw: Callable[[int, int], None], threads: int) -> None:
+    """Calls draw(first, last) for users with about BATCH pairs in all, on so many threads. indptr: int64[users + 1]."""
+    users, pairs = len(indptr) - 1, int(indptr[-1])
+    cuts = np.searchsorted(indptr, np.arange(BATCH, pairs, BATCH))
+    bounds = np.unique(np.concatenate([[0], cuts, [users]]))
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(draw, *part) for part in itertools.pairwise(bounds.tolist())]:
+            done.result()
+
+
+def falling(count: int, exponent: float) -> NDArray[np.float64]:
     falling: NDArray[np.float64] = np.power(np.arange(count, dtype=np.float64) + 1 + OFFSET * count, -exponent)
     return falling
 
 
-def _activity(users: int, items: int, pairs: int) -> NDArray[np.int64]:
+def activity(users: int, items: int, pairs: int) -> NDArray[np.int64]:
     """How many pairs each user has, most first: a power law, cut where a user would have too much of the catalogue."""
-    most, shares = max(1, int(FULLEST * items)), _falling(users, ACTIVITY)
+    most, shares = max(1, int(FULLEST * items)), falling(users, ACTIVITY)
     low, high = 0.0, 2 * pairs / shares.min()
     for _ in range(100):
         scale = (low + high) / 2
