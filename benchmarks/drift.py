@@ -1,0 +1,193 @@
+"""What is keeping up with new interactions worth? recall@20 on the last tenth of the time, of models that know less.
+
+    python benchmarks/drift.py [--synthetic 100kx10kx7M] [--drift 1] [--rank 64] [--repeats 3]
+    python benchmarks/drift.py --interactions ml-100k/interactions.parquet     # columns user, item, timestamp
+
+Interactions are split by time, 70% / 20% / 10%: the base is trained on the first part, contestants make something of
+it and of the second part, and the third judges. Each user who has items there that are new to him gets a list of 20,
+without what he had before, whatever the contestant knows of that; recall is the share of all these items, those that
+the contestant does not know included. Users whom it does not know get the items that are most popular in it.
+
+    stale      the base as it is
+    retrain    ials on the first two parts together, from scratch
+    popular    the most popular items of the first two parts
+
+The gain is what a contestant adds to stale, as a share of what retrain adds. Seconds are those of computing alone, the
+median of --repeats; for retrain, of factorize().
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from recli import kernels
+from recli.artifacts import Factors, Interactions
+from recli.bench.drift import drifting
+from recli.bench.synthetic import parse_size
+from recli.config import FactorizeConfig, ScoreConfig
+from recli.factorize import factorize
+from recli.ids import Csr, Ids, row_numbers, take_rows, to_csr
+from recli.kernels.spec import Kernels
+from recli.metrics import RankingQuality, Truth
+from recli.score import Audience, Catalogue, recommend
+
+K = 20
+PARTS = 0.7, 0.2  # of the interactions: the base's, the new ones; the rest judges
+Contestant = Callable[[Factors, Interactions], Factors]  # of the base and the new interactions
+
+
+class Log(NamedTuple):
+    """Interactions in the order of time: users int32[n], items int32[n], numbered as they come. A part of it knows the
+    first so many of each, therefore; the numbers are the ids.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def of(cls, users: pl.Series, items: pl.Series) -> Log:
+        return cls(*map(numbered, (users, items)))
+
+    def part(self, start: float, end: float) -> Log:
+        """From one share of the interactions to another."""
+        at = slice(*(round(share * len(self.users)) for share in (start, end)))
+        return Log(self.users[at], self.items[at])
+
+    def interactions(self) -> Interactions:
+        """As if these were all there is: users and items of others are not in it."""
+        user_ids, users = np.unique(self.users, return_inverse=True)
+        item_ids, items = np.unique(self.items, return_inverse=True)
+        matrix = matrix_of(users, items, len(user_ids), len(item_ids))
+        return Interactions(matrix=matrix, user_ids=Ids(user_ids), item_ids=Ids(item_ids))
+
+
+def numbered(ids: pl.Series) -> np.ndarray:
+    """int32[n], numbers in the order of first appearance."""
+    known = ids.unique(maintain_order=True)
+    return ids.replace_strict(known, pl.int_range(len(known), eager=True, dtype=pl.Int32)).to_numpy()
+
+
+def matrix_of(rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> Csr:
+    """With ones for values, also where a pair is there again."""
+    values = np.ones(len(rows), np.float32)
+    return to_csr(rows.astype(np.int32), columns.astype(np.int32), values, height, width, "last")[0]
+
+
+class Exam:
+    """users: int[n], ids; had, truth: [n, items], by the ids of items, what each had before and what is new to him."""
+
+    def __init__(self, before: Log, after: Log) -> None:
+        height, width = (int(max(x.max(), y.max())) + 1 for x, y in zip(before, after, strict=True))
+        had = matrix_of(*before, height, width)
+        old, late = (row_numbers(m.indptr) * width + m.indices for m in (had, matrix_of(*after, height, width)))
+        users, items = np.divmod(np.setdiff1d(late, old, assume_unique=True), width)
+        self.users, rows = np.unique(users, return_inverse=True)
+        self.truth = matrix_of(rows, items, len(self.users), width)
+        self.had = take_rows(had, self.users)
+
+    def recall(self, model: Factors, backend: Kernels) -> float:
+        nums = numbers_in(model.user_ids, self.users)
+        truth = Truth(self._known(self.truth, model), np.diff(self.truth.indptr))
+        judge = RankingQuality(K, model.item_counts, len(model.user_ids))
+        audience = Audience(nums, denied=self._known(self.had, model))
+        for block in recommend(model, audience, Catalogue(), ScoreConfig(k=K), backend):
+            judge.add(block.items, truth.rows(np.arange(block.start, block.start + len(block.items))))
+        return judge.result()[f"recall@{K}"]
+
+    def _known(self, matrix: Csr, model: Factors) -> Csr:
+        """Its entries of items that the model knows, by the model's numbers."""
+        rows, columns = row_numbers(matrix.indptr), numbers_in(model.item_ids, matrix.indices)
+        known = columns >= 0
+        return matrix_of(rows[known], columns[known], len(self.users), len(model.item_ids))
+
+
+def numbers_in(ids: Ids, wanted: np.ndarray) -> np.ndarray:
+    """int64[n], of ids in a model, whatever its order; -1 for those that it does not know."""
+    numbers = np.full(max(int(ids.values.max(initial=-1)), int(wanted.max(initial=-1))) + 1, -1)
+    numbers[ids.values] = np.arange(len(ids))
+    found: np.ndarray = numbers[wanted]
+    return found
+
+
+def contestants(both: Interactions, config: FactorizeConfig, backend: Kernels) -> dict[str, Contestant]:
+    """both: the base's interactions and the new ones; only those who train from scratch may know of them."""
+
+    def stale(base: Factors, new: Interactions) -> Factors:
+        return base
+
+    def retrain(base: Factors, new: Interactions) -> Factors:
+        return factorize(both, config, backend)[0]
+
+    def popular(base: Factors, new: Interactions) -> Factors:
+        return factorize(both, FactorizeConfig(solver="pop"), backend)[0]
+
+    return {"stale": stale, "retrain": retrain, "popular": popular}
+
+
+def timed(contestant: Contestant, base: Factors, new: Interactions, repeats: int) -> tuple[Factors, float]:
+    """Its model, and the median of its seconds."""
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        model = contestant(base, new)
+        seconds.append(time.perf_counter() - began)
+    return model, statistics.median(seconds)
+
+
+def read(path: Path) -> Log:
+    """Interactions of the same moment stay in the order of the file."""
+    table = pl.read_parquet(path, columns=["user", "item", "timestamp"]).sort("timestamp", maintain_order=True)
+    return Log.of(table["user"], table["item"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--interactions", type=Path, help="a Parquet file")
+    source.add_argument("--synthetic", type=parse_size, default="100kx10kx7M", metavar="USERSxITEMSxPAIRS")
+    parser.add_argument("--drift", type=float, default=1.0, help="of synthetic tastes; 0: none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    if arguments.interactions:
+        log = read(arguments.interactions)
+    else:
+        made = drifting(arguments.synthetic, arguments.seed, arguments.threads, arguments.drift)
+        log = Log.of(pl.Series(made.users), pl.Series(made.items))
+    print(f"{len(log.users)} interactions, made or read in {time.perf_counter() - began:.1f} s", flush=True)
+    now = sum(PARTS)
+    first, new, both = log.part(0, PARTS[0]), log.part(PARTS[0], now), log.part(0, now)
+    exam = Exam(both, log.part(now, 1))
+    named = {"base": first.interactions(), "new": new.interactions(), "both": both.interactions()}
+    for name, part in named.items():
+        print(f"{name:5} {len(part.user_ids):8} users {len(part.item_ids):8} items {len(part.matrix.indices):10} pairs")
+    unknown = np.count_nonzero(exam.users >= len(named["both"].user_ids))
+    print(f"exam  {len(exam.users):8} users, {unknown} of them new; {len(exam.truth.indices)} pairs", flush=True)
+    config = FactorizeConfig(rank=arguments.rank, seed=arguments.seed)
+    with kernels.load("cpu", arguments.threads) as backend:
+        base, _ = factorize(named["base"], config, backend)
+        entrants = contestants(named["both"], config, backend)
+        results = {}
+        for name, contestant in entrants.items():
+            model, seconds = timed(contestant, base, named["new"], arguments.repeats)
+            results[name] = exam.recall(model, backend), seconds
+    (low, _), (high, whole) = results["stale"], results["retrain"]
+    most = (high - low) or np.nan
+    print(f"{'contestant':12} recall@{K}    gain  seconds  of retrain's   (retrain/stale: {high / low - 1:+.1%})")
+    for name, (recall, seconds) in results.items():
+        print(f"{name:12} {recall:9.4f} {(recall - low) / most:7.1%} {seconds:8.2f} {seconds / whole:13.1%}")
+
+
+if __name__ == "__main__":
+    main()
