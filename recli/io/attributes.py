@@ -59,7 +59,7 @@ def read_attributes(
     """
     with readable(found), table_errors(found.name):
         names = list(scan(found, header=config.header).collect_schema())
-        column = _id_column(names, role, with_names(config, {role: own_name}, names), found.name)
+        column = id_column(names, role, with_names(config, {role: own_name}, names), found.name)
         lazy = scan(found, (column,), header=config.header, whole=True)
         if found.format == "csv":
             lazy = lazy.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
@@ -102,7 +102,7 @@ def rows_at(frame: pl.DataFrame, at: NDArray[np.int64]) -> pl.DataFrame:
     return pl.DataFrame([column.gather(places) for column in frame] or None, height=len(at))
 
 
-def _id_column(names: list[str], role: str, config: ReadConfig, name: str) -> str:
+def id_column(names: list[str], role: str, config: ReadConfig, name: str) -> str:
     plain = {column.lower(): column for column in reversed(names)}
     given = config.columns.get(role)
     if given in names:

@@ -44,31 +44,48 @@ def read_model(found: Source) -> Factors:
             raise DataError(f"{EXPECTED}, with arrays user_factors and item_factors; found {there}", file=found.name)
         arrays = read_arrays(file, ("user_factors", "item_factors"), found.name)
     with about(found.name):
-        P, Q = (_factors(name, array) for name, array in arrays.items())
+        P, Q = (as_factors(name, array) for name, array in arrays.items())
         if P.shape[1] != Q.shape[1]:
             raise DataError(
                 f"user_factors and item_factors: expected rows of one length, found {P.shape[1]} and {Q.shape[1]}"
             )
-        model, biases = next((MODELS[name] for name in names if name in MODELS), ("", 0))
+        kind, biases = next((MODELS[name] for name in names if name in MODELS), ("", 0))
         P, Q, b_u, b_v = _split(P, Q, biases)
-        return Factors(
-            P=P,
-            Q=Q,
-            b_u=b_u,
-            b_v=b_v,
-            b=np.array(0, np.float32),
-            user_ids=Ids(np.arange(len(P))),
-            item_ids=Ids(np.arange(len(Q))),
-            item_counts=np.zeros(len(Q), np.int64),
-            provenance=Provenance(
-                command="factorize",
-                config={"solver": "imported", "imported_from": f"implicit {model}".strip()},
-                inputs=found.sha256(),
-            ),
-        )
+        return imported(P, Q, f"implicit {kind}".strip(), found.sha256(), b_u=b_u, b_v=b_v)
 
 
-def _factors(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+def imported(
+    P: NDArray[np.float32],
+    Q: NDArray[np.float32],
+    origin: str,
+    inputs: list[str],
+    *,
+    b_u: NDArray[np.float32] | None = None,
+    b_v: NDArray[np.float32] | None = None,
+    user_ids: Ids | None = None,
+    item_ids: Ids | None = None,
+    columns: dict[str, str] | None = None,
+) -> Factors:
+    """The model of rows P [users, r] and Q [items, r] from another program, with counts of zero and no seen lists.
+
+    origin: which program; inputs: sha256 of its files. b_u [users], b_v [items]: biases, None: zeros. user_ids,
+    item_ids: None: row numbers. columns: role -> name of the ids, None: user and item.
+    """
+    provenance = Provenance(command="factorize", config={"solver": "imported", "imported_from": origin}, inputs=inputs)
+    return Factors(
+        P=P,
+        Q=Q,
+        b_u=np.zeros(len(P), np.float32) if b_u is None else b_u,
+        b_v=np.zeros(len(Q), np.float32) if b_v is None else b_v,
+        b=np.array(0, np.float32),
+        user_ids=Ids(np.arange(len(P))) if user_ids is None else user_ids,
+        item_ids=Ids(np.arange(len(Q))) if item_ids is None else item_ids,
+        item_counts=np.zeros(len(Q), np.int64),
+        provenance=dataclasses.replace(provenance, columns=columns) if columns else provenance,
+    )
+
+
+def as_factors(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     """float32 in C order; those that are so already stay memory-mapped."""
     if array.ndim != 2 or not array.size or array.dtype.kind != "f":
         raise DataError(
@@ -97,10 +114,10 @@ def _split(
 
 
 def with_seen(model: Factors, interactions: Interactions, name: str, *, seen: bool = True) -> Factors:
-    """An imported model with the users' own items and the items' counts, from interactions whose ids are its row
-    numbers.
+    """An imported model with the users' own items and the items' counts, from interactions with its ids, which are its
+    row numbers unless it came with others.
 
-    name: their file, for errors. seen: False takes the counts only. Raises DataError for ids that are no rows,
+    name: their file, for errors. seen: False takes the counts only. Raises DataError for ids that it has not,
     UsageError for a model of recli's own, whose seen lists belong to what it was trained on.
     """
     if model.provenance.config.get("solver") != "imported":
@@ -108,17 +125,14 @@ def with_seen(model: Factors, interactions: Interactions, name: str, *, seen: bo
             "the imported model is recli's own, with ids and seen lists of its own: leave it out", file=name
         )
     aligned = continue_ids(interactions, model, name)
-    for role, ids, rows in (
-        ("user", aligned.user_ids, len(model.user_ids)),
-        ("item", aligned.item_ids, len(model.item_ids)),
+    for role, ids, known in (
+        ("user", aligned.user_ids, model.user_ids),
+        ("item", aligned.item_ids, model.item_ids),
     ):
-        if len(ids) > rows:
+        if len(ids) > len(known):
             column = interactions.provenance.columns[role]
-            first = to_series(ids, role)[rows]
-            raise DataError(
-                f"column {column!r}: expected row numbers of the imported model, 0 to {rows - 1}, found {first!r}",
-                file=name,
-            )
+            first = to_series(ids, role)[len(known)]
+            raise DataError(f"column {column!r}: expected {_known(known)}, found {first!r}", file=name)
     matrix, theirs = aligned.matrix, interactions.provenance
     return dataclasses.replace(
         model,
@@ -132,3 +146,10 @@ def with_seen(model: Factors, interactions: Interactions, name: str, *, seen: bo
             columns=theirs.columns,
         ),
     )
+
+
+def _known(ids: Ids) -> str:
+    """What ids of an imported model are, for errors."""
+    if ids.offsets is None and np.array_equal(ids.values, np.arange(len(ids))):
+        return f"row numbers of the imported model, 0 to {len(ids) - 1}"
+    return "ids of the imported model"

@@ -140,6 +140,14 @@ def _places(nums: NDArray[np.integer[Any]]) -> pl.Series:
     return pl.Series(nums).cast(pl.UInt32, strict=False)  # -1 becomes null
 
 
+def numbers_or_text(column: pl.Series) -> pl.Series:
+    """Text of a file that has no types (CSV): where it holds nothing but whole numbers, int64, if that holds them."""
+    if not column.str.contains(WHOLE_NUMBER).all():
+        return column
+    numbers = column.cast(pl.Int64, strict=False)
+    return column if numbers.null_count() else numbers
+
+
 def from_series(column: pl.Series) -> Ids:
     if column.dtype.is_integer():
         return Ids(np.ascontiguousarray(column.to_numpy()))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recli.compiled import nb
 from recli.ids import Ids
-from recli.io.id_columns import WHOLE_NUMBER, from_series
+from recli.io.id_columns import from_series, numbers_or_text
 
 FEWEST = 1 << 12  # ids that there is room for at first
 
@@ -74,9 +74,8 @@ class Numbering:
         int64 ids, if that holds them.
         """
         column = self._text if self._integer is None else pl.Series(self._integers())
-        if self._integer is None and not typed and column.str.contains(WHOLE_NUMBER).all():
-            numbers = column.cast(pl.Int64, strict=False)
-            column = column if numbers.null_count() else numbers
+        if self._integer is None and not typed:
+            column = numbers_or_text(column)
         order = column.arg_sort()
         rank = np.empty(len(order), np.int32)
         rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)

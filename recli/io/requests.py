@@ -49,7 +49,7 @@ def read_ids(found: Source, factors: Factors, role: str, config: ReadConfig) -> 
     if found.format == "csv" and role not in columns:
         names = list(column_types(scan(found, header=header), found.name))
         if len(names) == 1:
-            header = header and _is_heading(first_line(found), role, factors)
+            header = header and is_heading(first_line(found), role, factors.provenance.columns[role])
             columns = {role: names[0] if header else "column_1"}
     config = dataclasses.replace(config, columns=columns, header=header)
     table = IdTable(found, factors, role, config)
@@ -81,13 +81,13 @@ class IdTable:
         return _look_up(ids, self._ids, self.column, self._name)
 
 
-def _is_heading(line: str, role: str, factors: Factors) -> bool:
-    """Is the line of a one-column file the name of a column of the role, rather than an id?"""
+def is_heading(line: str, role: str, own_name: str) -> bool:
+    """Is the line of a one-column file the name of a column of the role, usual or its own, rather than an id?"""
     name = line.strip().strip('"')
     try:
         find_columns([name], ReadConfig(), "", roles=(role,))
     except DataError:
-        return name == factors.provenance.columns[role]
+        return name == own_name
     return True
 
 
