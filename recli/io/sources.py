@@ -35,9 +35,11 @@ SUFFIXES = {
     ".jsonl": "ndjson",
     ".npz": "npz",
     ".npy": "npy",
+    ".safetensors": "safetensors",  # no table: embeddings.py reads it, and others can say what they found
 }
 COMPRESSIONS = (".gz", ".zst")
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of such files
+LONGEST_TENSORS_HEADER = 100_000_000  # bytes, by the definition of safetensors, whose files begin with the number
 DELIMITERS = "\t,;|"
 INFER_ROWS = 10_000
 INTERACTIONS, SPEC = "interactions.npz", "spec.json"  # in the folder that featurize writes
@@ -151,6 +153,8 @@ def _sniff(path: str, name: str) -> str:
     with table_errors(name):
         with open(path, "rb") as file:
             head = file.read(4096)
+        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_TENSORS_HEADER:
+            return "safetensors"  # four of these bytes are zero: no text, and no gzip, where "{" stands for a level
         if head[:2] == GZIP:
             with gzip.open(path) as unpacked:
                 head = unpacked.read(4096)
