@@ -5,6 +5,7 @@ from recli.io.atomic import STDOUT, Output, json_output, output, write_json
 from recli.io.attributes import Aligned, AttributeTable, align, read_attributes, rows_at
 from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.columns import column_names
+from recli.io.embeddings import read_embeddings
 from recli.io.events import Events, Rules, read_events
 from recli.io.feature_folder import FEATURE_FILES, as_features, pairs_table, read_feature_folder, write_features
 from recli.io.folders import Fill, Folder, folder
@@ -78,6 +79,7 @@ __all__ = [
     "read_artifact",
     "read_attributes",
     "read_denied",
+    "read_embeddings",
     "read_events",
     "read_feature_folder",
     "read_history",
