@@ -11,9 +11,11 @@ the contestant does not know included. Users whom it does not know get the items
     stale      the base as it is
     retrain    ials on the first two parts together, from scratch
     popular    the most popular items of the first two parts
+    others     adapters of recli finetune: their rank, rounds or epochs, and the share of the base's numbers that is
+               trained (rows of new users and items not counted, since they have no others)
 
 The gain is what a contestant adds to stale, as a share of what retrain adds. Seconds are those of computing alone, the
-median of --repeats; for retrain, of factorize().
+median of --repeats; for retrain, of factorize(), for adapters, of numbering the new interactions and of finetune().
 """
 
 from __future__ import annotations
@@ -23,17 +25,18 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from recli import kernels
-from recli.artifacts import Factors, Interactions
+from recli import io, kernels
+from recli.artifacts import Factors, Interactions, Provenance
 from recli.bench.drift import drifting
 from recli.bench.synthetic import parse_size
-from recli.config import FactorizeConfig, ScoreConfig
+from recli.config import FactorizeConfig, FinetuneConfig, ScoreConfig
 from recli.factorize import factorize
+from recli.finetune import Adapter, NewData, Task, apply, finetune
 from recli.ids import Csr, Ids, row_numbers, take_rows, to_csr
 from recli.kernels.spec import Kernels
 from recli.metrics import RankingQuality, Truth
@@ -41,7 +44,19 @@ from recli.score import Audience, Catalogue, recommend
 
 K = 20
 PARTS = 0.7, 0.2  # of the interactions: the base's, the new ones; the rest judges
-Contestant = Callable[[Factors, Interactions], Factors]  # of the base and the new interactions
+# Of the base and the new interactions: a model, or what makes one of the base, and the share that was trained.
+Contestant = Callable[[Factors, Interactions], tuple[Factors | Adapter, float]]
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "bias": {"adapter": "bias", "epochs": 2},
+    "scale": {"adapter": "scale", "epochs": 1},
+    "bilinear 8": {"adapter": "bilinear", "rank": 8, "epochs": 1},
+    "rows, 1 round": {"adapter": "rows"},
+    "rows, 2 rounds": {"adapter": "rows", "epochs": 2},
+    "rows, 5%": {"adapter": "rows", "trainable": 0.05},
+    **{f"lora {share:.0%}": {"adapter": "lora", "fit": "closed", "trainable": share} for share in (0.01, 0.02, 0.03, 0.05, 0.1)},
+    "lora 5%, 2 rounds": {"adapter": "lora", "fit": "closed", "trainable": 0.05, "epochs": 2},
+    "lora 5%, gradient": {"adapter": "lora", "fit": "gradient", "trainable": 0.05, "epochs": 2},
+}
 
 
 class Log(NamedTuple):
@@ -120,26 +135,37 @@ def numbers_in(ids: Ids, wanted: np.ndarray) -> np.ndarray:
 def contestants(both: Interactions, config: FactorizeConfig, backend: Kernels) -> dict[str, Contestant]:
     """both: the base's interactions and the new ones; only those who train from scratch may know of them."""
 
-    def stale(base: Factors, new: Interactions) -> Factors:
-        return base
+    def stale(base: Factors, new: Interactions) -> tuple[Factors, float]:
+        return base, 0.0
 
-    def retrain(base: Factors, new: Interactions) -> Factors:
-        return factorize(both, config, backend)[0]
+    def retrain(base: Factors, new: Interactions) -> tuple[Factors, float]:
+        return factorize(both, config, backend)[0], 1.0
 
-    def popular(base: Factors, new: Interactions) -> Factors:
-        return factorize(both, FactorizeConfig(solver="pop"), backend)[0]
+    def popular(base: Factors, new: Interactions) -> tuple[Factors, float]:
+        return factorize(both, FactorizeConfig(solver="pop"), backend)[0], 0.0
 
-    return {"stale": stale, "retrain": retrain, "popular": popular}
+    adapted = {name: adapter(FinetuneConfig(**{"seed": config.seed, **flags}), backend) for name, flags in ADAPTERS.items()}
+    return {"stale": stale, "retrain": retrain, "popular": popular, **adapted}
 
 
-def timed(contestant: Contestant, base: Factors, new: Interactions, repeats: int) -> tuple[Factors, float]:
-    """Its model, and the median of its seconds."""
+def adapter(config: FinetuneConfig, backend: Kernels) -> Contestant:
+    def adapted(base: Factors, new: Interactions) -> tuple[Adapter, float]:
+        all_ = io.continue_ids(new, base, "new")
+        data = NewData(all_.matrix, all_.matrix, len(all_.user_ids), len(all_.item_ids))
+        delta, outcome = finetune(Task(base, data, all_.user_ids, all_.item_ids, ("base",), Provenance()), config, backend)
+        return delta, outcome.trained / outcome.total
+
+    return adapted
+
+
+def timed(contestant: Contestant, base: Factors, new: Interactions, repeats: int) -> tuple[Factors, float, float]:
+    """Its model, the share that it trained, and the median of its seconds."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        model = contestant(base, new)
+        made, share = contestant(base, new)
         seconds.append(time.perf_counter() - began)
-    return model, statistics.median(seconds)
+    return apply(base, made) if isinstance(made, Adapter) else made, share, statistics.median(seconds)
 
 
 def read(path: Path) -> Log:
@@ -180,13 +206,14 @@ def main() -> None:
         entrants = contestants(named["both"], config, backend)
         results = {}
         for name, contestant in entrants.items():
-            model, seconds = timed(contestant, base, named["new"], arguments.repeats)
-            results[name] = exam.recall(model, backend), seconds
-    (low, _), (high, whole) = results["stale"], results["retrain"]
+            model, share, seconds = timed(contestant, base, named["new"], arguments.repeats)
+            results[name] = exam.recall(model, backend), share, seconds
+    (low, *_), (high, _, whole) = results["stale"], results["retrain"]
     most = (high - low) or np.nan
-    print(f"{'contestant':12} recall@{K}    gain  seconds  of retrain's   (retrain/stale: {high / low - 1:+.1%})")
-    for name, (recall, seconds) in results.items():
-        print(f"{name:12} {recall:9.4f} {(recall - low) / most:7.1%} {seconds:8.2f} {seconds / whole:13.1%}")
+    print(f"{'contestant':18} recall@{K}    gain  trained  seconds  of retrain's   (retrain/stale: {high / low - 1:+.1%})")
+    for name, (recall, share, seconds) in results.items():
+        gain = (recall - low) / most
+        print(f"{name:18} {recall:9.4f} {gain:7.1%} {share:8.2%} {seconds:8.2f} {seconds / whole:13.1%}")
 
 
 if __name__ == "__main__":

@@ -60,11 +60,11 @@ class Interactions:
     def arrays(self) -> Arrays:
         named: Arrays = {"indptr": self.matrix.indptr, "indices": self.matrix.indices, "data": self.matrix.values}
         named["weighted"] = np.array(self.weighted)
-        return {**named, **_id_arrays("user_ids", self.user_ids), **_id_arrays("item_ids", self.item_ids)}
+        return {**named, **id_arrays("user_ids", self.user_ids), **id_arrays("item_ids", self.item_ids)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Interactions:
-        take = _Taker(arrays)
+        take = Taker(arrays)
         check_array("weighted", take["weighted"], np.bool_, ())
         return cls(
             matrix=Csr(take["indptr"], take["indices"], take["data"]),
@@ -176,13 +176,13 @@ class Factors:
             **named(self.P, "P"),
             **named(self.Q, "Q"),
             **arrays,
-            **_id_arrays("user_ids", self.user_ids),
-            **_id_arrays("item_ids", self.item_ids),
+            **id_arrays("user_ids", self.user_ids),
+            **id_arrays("item_ids", self.item_ids),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, provenance: Provenance, *, checked: bool = True) -> Factors:
-        take = _Taker(arrays)
+        take = Taker(arrays)
         user_ids, item_ids = take.ids("user_ids"), take.ids("item_ids")
         check_ids("user_ids", user_ids, checked)
         check_ids("item_ids", item_ids, checked)
@@ -240,20 +240,20 @@ class Features:
             "data": matrix.values,
             "dense": self.dense,
             "has_row": self.has_row,
-            **_id_arrays("sparse_names", _text(self.sparse_names)),
-            **_id_arrays("dense_names", _text(self.dense_names)),
-            **_id_arrays("ids", self.ids),
+            **id_arrays("sparse_names", text_ids(self.sparse_names)),
+            **id_arrays("dense_names", text_ids(self.dense_names)),
+            **id_arrays("ids", self.ids),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, provenance: Provenance) -> Features:
-        take = _Taker(arrays)
+        take = Taker(arrays)
         return cls(
             ids=take.ids("ids"),
             sparse=Csr(take["indptr"], take["indices"], take["data"]),
             dense=take["dense"],
-            sparse_names=_texts("sparse_names", take.ids("sparse_names")),
-            dense_names=_texts("dense_names", take.ids("dense_names")),
+            sparse_names=texts("sparse_names", take.ids("sparse_names")),
+            dense_names=texts("dense_names", take.ids("dense_names")),
             has_row=take["has_row"],
             provenance=provenance,
         )
@@ -284,7 +284,7 @@ class Scores:
     because_scores: NDArray[np.float32] | None = None
 
 
-class _Taker:
+class Taker:
     """Arrays by name, with an error that names what is missing."""
 
     def __init__(self, arrays: Arrays) -> None:
@@ -301,18 +301,18 @@ class _Taker:
         return Ids(self[name])
 
 
-def _id_arrays(name: str, ids: Ids) -> Arrays:
+def id_arrays(name: str, ids: Ids) -> Arrays:
     return {name: ids.values} if ids.offsets is None else {f"{name}_utf8": ids.values, f"{name}_offsets": ids.offsets}
 
 
-def _text(names: Sequence[str]) -> Ids:
+def text_ids(names: Sequence[str]) -> Ids:
     encoded = [name.encode() for name in names]
     offsets = np.zeros(len(names) + 1, np.int64)
     np.cumsum([len(name) for name in encoded], out=offsets[1:])
     return Ids(np.frombuffer(b"".join(encoded), np.uint8), offsets)
 
 
-def _texts(name: str, text: Ids) -> tuple[str, ...]:
+def texts(name: str, text: Ids) -> tuple[str, ...]:
     check_ids(name, text)
     if text.offsets is None:
         raise DataError(f"array {name}: expected text, found numbers")

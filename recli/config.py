@@ -171,6 +171,49 @@ class FeaturizeConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(Config):
+    """adapter: see finetune/. fit: closed (a regularised least-squares solution) or gradient; auto is closed where the
+    adapter has such a form. rank: of lora and bilinear. trainable: the share of the model's parameters that may be
+    trained; ranks, rows and widths are chosen to stay below. loss: auto is softmax, or squared where the model predicts
+    ratings, or logistic for head. negatives: drawn for each pair; None: what suits the loss. sampling: where they are
+    drawn from. epochs: passes over the pairs, or rounds of closed solutions. l1, l2, decay: pull what is trained
+    towards nothing, that is the model towards its base; stay: the rows themselves (gradient), or how much the pairs
+    that the base was learned from still count (closed). schedule: of the learning rate after warm-up. clip: the longest
+    gradient of a batch. reg: of features' closed form.
+    """
+
+    adapter: str = choice("rows", "bias", "rows", "scale", "bilinear", "lora", "features", "head", "full")
+    fit: str = choice("auto", "auto", "closed", "gradient")
+    rank: int = number(4, 1, 16384)
+    hidden: int = number(32, 1, 65536)
+    trainable: float | None = number(None, 0, 1, above=True)
+    loss: str = choice("auto", "auto", "squared", "logistic", "bpr", "softmax")
+    negatives: int | None = number(None, 0, 10_000)
+    sampling: str = choice("auto", "auto", "uniform", "popularity")
+    optimizer: str = choice("adam", "sgd", "adagrad", "adam", "adamw")
+    learning_rate: float | None = number(None, 0, 1e6, above=True)
+    momentum: float = number(0.9, 0, 1)
+    schedule: str = choice("linear", "constant", "linear", "cosine")
+    warm_up: float = number(0.1, 0, 1)
+    clip: float | None = number(None, 0, 1e9, above=True)
+    batch: int = number(8192, 1, 1 << 24)
+    epochs: int | None = number(None, 1, 100_000)
+    patience: int = number(2, 1, 100_000)
+    metric: str = text(
+        "auto",
+        r"auto|rmse|logloss|(recall|recall_capped|ndcg|map|hit_rate|mrr)@[1-9][0-9]{0,3}",
+        "auto, rmse, logloss, or recall, recall_capped, ndcg, map, hit_rate or mrr at a length, as ndcg@10",
+    )
+    l1: float = number(0.0, 0, 1e9)
+    l2: float = number(0.0, 0, 1e9)
+    decay: float = number(0.0, 0, 1e9)
+    dropout: float = number(0.0, 0, 0.95)
+    stay: float | None = number(None, 0, 1e9)
+    reg: float | None = number(None, 0, 1e9, above=True)
+    seed: int = number(0, 0, 2**63 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchConfig(Config):
     """solver, rank, k: lists with commas, every combination of which is measured. split, test_share: see splits.py.
     repeats: timed runs of each contestant, after one to warm up. iterations: of ials and als, as in FactorizeConfig.

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recli.ids import Csr
-from recli.kernels.spec import Floats, Nums, SweepStats
+from recli.kernels.spec import Floats, Nums, Rule, SweepStats
 
 LANES = 8
 
@@ -120,6 +120,69 @@ class ReferenceKernels:
         self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
     ) -> Floats:
         return score(users[user_nums], items[item_nums])
+
+    def zeros(self, rows: int, rank: int) -> Table:
+        return Table(np.zeros((rows, rank)))
+
+    def take(
+        self,
+        rows: Floats | Table,
+        nums: NDArray[np.int64],
+        changes: Table | None = None,
+        changed_at: NDArray[np.int64] | None = None,
+    ) -> Table:
+        source = rows.rows if isinstance(rows, Table) else rows
+        taken = np.zeros((len(nums), source.shape[1]))
+        taken[nums >= 0] = source[nums[nums >= 0]]
+        if changes is not None and changed_at is not None:
+            taken[changed_at >= 0] += changes.rows[changed_at[changed_at >= 0]]
+        return Table(taken)
+
+    def add_rows(self, table: Table, rows: Table, nums: NDArray[np.int64], scale: float = 1.0) -> None:
+        table.rows += scale * self.take(rows, nums).rows
+
+    def add_product(self, table: Table, left: Table, coefficients: NDArray[np.float64]) -> None:
+        table.rows += left.rows @ coefficients
+
+    def pair_dots(self, users: Table, items: Table, user_at: Nums, item_at: Nums) -> Floats:
+        return np.asarray(self.exact_dots(users, items, user_at, item_at), np.float32)
+
+    def exact_dots(self, users: Table, items: Table, user_at: Nums, item_at: Nums) -> NDArray[np.float64]:
+        """`pair_dots` before they are rounded, for finite differences."""
+        return np.asarray(np.sum(users.rows[user_at] * items.rows[item_at], axis=1), np.float64)
+
+    def pair_gradients(
+        self, users: Table, items: Table, user_at: Nums, item_at: Nums, slopes: Floats
+    ) -> tuple[Table, Table]:
+        gains = np.zeros_like(users.rows), np.zeros_like(items.rows)
+        np.add.at(gains[0], user_at, slopes[:, None] * items.rows[item_at])
+        np.add.at(gains[1], item_at, slopes[:, None] * users.rows[user_at])
+        return Table(gains[0]), Table(gains[1])
+
+    def step(
+        self, rule: Rule, parameter: Table, moments: Sequence[Table], nums: NDArray[np.int64] | None, gradient: Table
+    ) -> None:
+        rows = np.arange(len(parameter.rows)) if nums is None else nums
+        p = parameter.rows[rows]
+        g = rule.scale * gradient.rows + rule.l2 * p
+        p *= 1 - rule.rate * rule.decay
+        m = [moment.rows[rows] for moment in moments]
+        if rule.kind == "sgd":
+            if m:
+                g = m[0] = rule.beta1 * m[0] + g
+            p -= rule.rate * g
+        elif rule.kind == "adagrad":
+            m[0] += g**2
+            p -= rule.rate * g / (np.sqrt(m[0]) + rule.epsilon)
+        else:
+            m[0] = rule.beta1 * m[0] + (1 - rule.beta1) * g
+            m[1] = rule.beta2 * m[1] + (1 - rule.beta2) * g**2
+            first, second = m[0] / (1 - rule.beta1**rule.step), m[1] / (1 - rule.beta2**rule.step)
+            p -= rule.rate * first / (np.sqrt(second) + rule.epsilon)
+        p = np.sign(p) * np.maximum(np.abs(p) - rule.rate * rule.l1, 0)
+        parameter.rows[rows] = p
+        for moment, rows_ in zip(moments, m, strict=True):
+            moment.rows[rows] = rows_
 
 
 @np.errstate(over="ignore")

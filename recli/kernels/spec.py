@@ -47,6 +47,34 @@ class SweepStats(NamedTuple):
     penalty_after: float
 
 
+class Rule(NamedTuple):
+    """How a parameter takes a step against its gradient g: kind is sgd, adagrad or adam.
+
+    The gradient is multiplied by scale, and grows by l2 times the parameter, first. sgd: m1 = beta1 m1 + g, minus rate
+    m1 (heavy ball; no moments where beta1 is 0). adagrad (Duchi et al. 2011): m1 += g^2, minus rate g / (sqrt(m1) +
+    epsilon). adam (Kingma, Ba 2015, algorithm 1): m1 = beta1 m1 + (1 - beta1) g, m2 = beta2 m2 + (1 - beta2) g^2, minus
+    rate m1 / (1 - beta1^step) / (sqrt(m2 / (1 - beta2^step)) + epsilon), step counting from 1. decay: the parameter
+    shrinks by rate * decay before (Loshchilov, Hutter 2019, AdamW). l1: it is moved towards zero by rate * l1 after,
+    and stops there (proximal).
+    """
+
+    kind: str
+    rate: float
+    beta1: float = 0.0
+    beta2: float = 0.0
+    epsilon: float = 1e-8
+    decay: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    step: int = 1
+    scale: float = 1.0
+
+    @property
+    def moments(self) -> int:
+        """How many tables of moments it keeps."""
+        return {"sgd": int(self.beta1 > 0), "adagrad": 1, "adam": 2}[self.kind]
+
+
 class Kernels(Protocol):
     """One device. `Any` below is the backend's own handle."""
 
@@ -148,5 +176,53 @@ class Kernels(Protocol):
 
         users float32[any, rank], items float32[any, rank], C-order, rank from 0; user_nums, item_nums int64[n], rows
         that are there, in any order and again. Where a score overflows float32, it is infinite.
+        """
+        ...
+
+    # What training a few rows at a time needs. Batches have a few thousand rows and pairs; tables that they make have
+    # as many rows as they were given numbers. To 1e-5 of the sum of absolute terms; the same bits for any number of
+    # threads.
+
+    def zeros(self, rows: int, rank: int) -> Any:
+        """A table of zeros: a parameter, or its moments. Rows take memory when they are first written, where the device
+        allows it.
+        """
+        ...
+
+    def take(
+        self,
+        rows: Any,
+        nums: NDArray[np.int64],
+        changes: Any | None = None,
+        changed_at: NDArray[np.int64] | None = None,
+    ) -> Any:
+        """rows[nums], and changes[changed_at] added: a new table [n, rank]. -1 takes or adds nothing. rows: a table, or
+        float32[m, rank] on the host, C-order, which may be memory-mapped; changes: a table, or None.
+        """
+        ...
+
+    def add_rows(self, table: Any, rows: Any, nums: NDArray[np.int64], scale: float = 1.0) -> None:
+        """table [n, rank] (IN/OUT) += scale times rows[nums], a table's; -1 adds nothing."""
+        ...
+
+    def add_product(self, table: Any, left: Any, coefficients: NDArray[np.float64]) -> None:
+        """table [n, s] (IN/OUT) += left [n, r] times coefficients [r, s], which count as float32."""
+        ...
+
+    def pair_dots(self, users: Any, items: Any, user_at: Nums, item_at: Nums) -> Floats:
+        """The dot products of rows user_at, item_at int32[n] of two tables: float32[n]."""
+        ...
+
+    def pair_gradients(self, users: Any, items: Any, user_at: Nums, item_at: Nums, slopes: Floats) -> tuple[Any, Any]:
+        """What rows gain by pairs: two new tables, the sum over a user's pairs of slope times the item's row, as many
+        rows as `users`, and over an item's pairs of slope times the user's row, as many as `items`.
+        """
+        ...
+
+    def step(
+        self, rule: Rule, parameter: Any, moments: Sequence[Any], nums: NDArray[np.int64] | None, gradient: Any
+    ) -> None:
+        """One step of rows nums int64[n] (each once; None: all) of a parameter [m, rank] (IN/OUT), and of its moments
+        (IN/OUT, as many as rule.moments), against a gradient [n, rank]. Other rows, and their moments, stay.
         """
         ...

@@ -42,7 +42,7 @@ class RowProblem:
 
     def __init__(self, factors: Factors) -> None:
         """Raises DataError where the model does not say how its rows came about."""
-        self._factors, self._settings = factors, _settings(factors.provenance.config)
+        self._factors, self._settings = factors, settings_of(factors.provenance.config)
         self.alpha0 = self._settings.alpha0
         self.biased = self._settings.solver == "als"
         if self._settings.normalize == "degree" and factors.seen is None:
@@ -128,7 +128,7 @@ def _with_values(matrix: Csr) -> Csr:
     return matrix._replace(values=np.ones(len(matrix.indices), np.float32))
 
 
-def _settings(header: dict[str, Any]) -> Settings:
+def settings_of(header: dict[str, Any]) -> Settings:
     """What a model's header says, checked: a file may say anything."""
     solver = header.get("solver")
     if solver == "imported":

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recli.ids import Csr
-from recli.kernels.cpu import aligned
+from recli.kernels.cpu import aligned, touched
 from recli.kernels.cpu.half_sweep import solve_rows, to_halves
 from recli.kernels.cpu.item_index import ItemIndex
 from recli.kernels.cpu.pairs import score_pairs
+from recli.kernels.cpu.pool import Pool
 from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, chunks, combine, gram, pad, padded_width
 from recli.kernels.cpu.topk import topk
 from recli.kernels.cpu.workers import Workers
-from recli.kernels.spec import Floats, Nums, SweepStats
+from recli.kernels.spec import Floats, Nums, Rule, SweepStats
 
 BLOCK = 4096  # rows of a table handled together by BLAS
 # A sweep of few steps is rough, and waits for the rows that it gathers from a table that is larger than a core's cache:
@@ -35,12 +36,17 @@ CACHED_BYTES = 2 << 20
 
 @dataclass
 class Table:
-    rows: Floats  # zero columns up to a multiple of simd.WIDTH
+    rows: Floats  # for products and sweeps with zero columns up to a multiple of simd.WIDTH
     rank: int
+    pool: Pool | None = None  # that the rows go back to
 
     @property
     def filled(self) -> Floats:
         return self.rows[:, : self.rank]
+
+    def __del__(self) -> None:
+        if self.pool:
+            self.pool.give_back(self.rows)
 
 
 class CpuKernels:
@@ -51,6 +57,7 @@ class CpuKernels:
     def __init__(self, threads: int) -> None:
         self._run = Workers(threads)
         self._blas = ThreadpoolController()
+        self._pool = Pool()
 
     def __enter__(self) -> CpuKernels:
         return self
@@ -164,6 +171,46 @@ class CpuKernels:
         self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
     ) -> Floats:
         return score_pairs(self._run, users, items, user_nums, item_nums)
+
+    def zeros(self, rows: int, rank: int) -> Table:
+        return Table(np.zeros((rows, rank), np.float32), rank)  # which the system gives page by page, once written
+
+    def take(
+        self,
+        rows: Floats | Table,
+        nums: NDArray[np.int64],
+        changes: Table | None = None,
+        changed_at: NDArray[np.int64] | None = None,
+    ) -> Table:
+        source, rank = (rows.rows, rows.rank) if isinstance(rows, Table) else (rows, rows.shape[1])
+        added = None if changes is None else changes.rows
+        taken = self._pool.empty(len(nums), rank)
+        touched.take(self._run, source, nums, added, changed_at, taken)
+        return Table(taken, rank, self._pool)
+
+    def add_rows(self, table: Table, rows: Table, nums: NDArray[np.int64], scale: float = 1.0) -> None:
+        touched.add_rows(self._run, table.rows, rows.rows, nums, scale, table.rank)
+
+    def add_product(self, table: Table, left: Table, coefficients: NDArray[np.float64]) -> None:
+        with self._blas.limit(limits=1):
+            touched.add_product(self._run, table.filled, left.filled, coefficients.astype(np.float32))
+
+    def pair_dots(self, users: Table, items: Table, user_at: Nums, item_at: Nums) -> Floats:
+        return touched.pair_dots(self._run, users.rows, items.rows, user_at, item_at, users.rank)
+
+    def pair_gradients(
+        self, users: Table, items: Table, user_at: Nums, item_at: Nums, slopes: Floats
+    ) -> tuple[Table, Table]:
+        by_user, by_item = (self._pool.empty(len(side.rows), users.rank) for side in (users, items))
+        touched.pair_sums(self._run, user_at, item_at, slopes, items.rows, by_user)
+        touched.pair_sums(self._run, item_at, user_at, slopes, users.rows, by_item)
+        return Table(by_user, users.rank, self._pool), Table(by_item, users.rank, self._pool)
+
+    def step(
+        self, rule: Rule, parameter: Table, moments: Sequence[Table], nums: NDArray[np.int64] | None, gradient: Table
+    ) -> None:
+        tables = [moment.rows for moment in moments]
+        touched.step(self._run, rule, parameter.rows, tables, nums, gradient.rows, parameter.rank)
 
     def _to_eigenbasis(self, solve: Table, fixed: Table) -> NDArray[np.float64] | None:
         """Rotates both tables (IN/OUT) so that fixed^T fixed is diagonal; its diagonal, or None where it overflows."""

@@ -1,0 +1,145 @@
+"""A base and its deltas as one model: what `recli score --adapter` scores, and `--merge` writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recli.artifacts import Factors
+from recli.checks import Arrays, check_array, check_csr
+from recli.errors import DataError
+from recli.finetune.artifact import Adapter, Parts
+from recli.finetune.bilinear import apply_bilinear
+from recli.finetune.features import apply_features
+from recli.finetune.head import check_head
+from recli.finetune.lora import apply_lora
+from recli.finetune.rows import apply_rows
+from recli.finetune.tables import Tables
+from recli.ids import Csr, Ids, row_numbers, to_csr
+
+
+def apply_nothing(arrays: Arrays, tables: Tables) -> Tables:
+    """Of a head: the model below it stays."""
+    check_head(arrays, tables.P.shape[1])
+    return tables
+
+
+APPLY: dict[str, Callable[[Arrays, Tables], Tables]] = {
+    "bias": apply_rows,
+    "rows": apply_rows,
+    "full": apply_rows,
+    "scale": apply_bilinear,
+    "bilinear": apply_bilinear,
+    "lora": apply_lora,
+    "features": apply_features,
+    "head": apply_nothing,
+}
+
+
+def apply(factors: Factors, delta: Adapter) -> Factors:
+    """The model with the delta in it. Whether it is that of the delta's chain is for the caller to check.
+
+    Raises DataError where the delta does not fit.
+    """
+    rank = factors.P.shape[1]
+    if delta.P.shape[1] != rank:
+        raise DataError(f"array P: expected rows of {rank} numbers, as the model has, found {delta.P.shape[1]}")
+    users, items = len(factors.user_ids) + len(delta.new_user_ids), len(factors.item_ids) + len(delta.new_item_ids)
+    if len(delta.seen.indptr) != users + 1:
+        raise DataError(f"array seen_indptr: expected {users + 1} numbers, found {len(delta.seen.indptr)}")
+    check_csr("seen_", delta.seen.indptr, delta.seen.indices, users, items)
+    tables = Tables(
+        P=_behind(factors.P[:], delta.P),
+        Q=_behind(factors.item_factors(), delta.Q),
+        b_u=_behind(factors.b_u, delta.b_u),
+        b_v=_behind(factors.b_v, delta.b_v),
+        b=np.float32(factors.b),
+    )
+    tables = APPLY[delta.adapter](Parts(delta.parts), tables)
+    with np.errstate(over="ignore"):
+        if not all(np.isfinite(one).all() for one in (tables.P, tables.Q, tables.b_u, tables.b_v)):
+            raise DataError("the model with the adapter overflows float32")
+    seen, values, counts = _seen(factors, delta.seen, users, items)
+    return Factors(
+        P=np.ascontiguousarray(tables.P),
+        Q=np.ascontiguousarray(tables.Q),
+        b_u=tables.b_u,
+        b_v=tables.b_v,
+        b=np.array(tables.b, np.float32),
+        user_ids=joined(factors.user_ids, delta.new_user_ids),
+        item_ids=joined(factors.item_ids, delta.new_item_ids),
+        item_counts=counts,
+        seen_indptr=None if seen is None else seen.indptr,
+        seen_indices=None if seen is None else seen.indices,
+        seen_values=values,
+        provenance=dataclasses.replace(
+            factors.provenance,
+            config={
+                **factors.provenance.config,
+                "adapters": [*factors.provenance.config.get("adapters", []), delta.adapter],
+            },
+            inputs=[*factors.provenance.inputs, *delta.provenance.inputs],
+        ),
+    )
+
+
+def _behind(known: NDArray[np.float32], added: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([known, added]) if len(added) else known
+
+
+def joined(known: Ids, new: Ids) -> Ids:
+    """Known ids, then new ones of the same type."""
+    if not len(new):
+        return known
+    if known.offsets is None or new.offsets is None:
+        if known.offsets is not None or new.offsets is not None or known.values.dtype != new.values.dtype:
+            raise DataError("arrays new_user_ids, new_item_ids: expected ids of the model's type")
+        return Ids(np.concatenate([known.values, new.values]))
+    offsets = np.concatenate([known.offsets, known.offsets[-1] + new.offsets[1:]])
+    return Ids(np.concatenate([known.values, new.values]), offsets)
+
+
+def _seen(
+    factors: Factors, new: Csr, users: int, items: int
+) -> tuple[Csr | None, NDArray[np.float32] | None, NDArray[np.int64]]:
+    """What users have now, what the solver takes it for, and how many users have each item."""
+    counts = np.zeros(items, np.int64)
+    counts[: len(factors.item_ids)] = factors.item_counts
+    old = factors.seen
+    if old is None:  # the model leaves them out, and a few would be taken for all
+        return None, None, counts + np.bincount(new.indices, minlength=items)
+    has_values = factors.seen_values is not None
+    old_values = old.values if has_values else np.ones(len(old.indices), np.float32)
+    rows = np.concatenate([row_numbers(old.indptr), row_numbers(new.indptr)]).astype(np.int32)
+    columns = np.concatenate([old.indices, new.indices])
+    merged, _ = to_csr(rows, columns, np.concatenate([old_values, new.values]), users, items, "last")
+    counts += np.bincount(merged.indices, minlength=items) - np.bincount(old.indices, minlength=items)
+    values = None if not has_values and (merged.values == 1).all() else merged.values
+    return merged, values, counts
+
+
+def chain_problem(delta: Adapter, chain: tuple[str, ...]) -> str | None:
+    """Why the delta is not for the base and the adapters before it, of these fingerprints."""
+    if delta.chain == chain:
+        return None
+    if delta.chain[0] != chain[0]:
+        return "it is an adapter for another base: apply it to the model that it was trained on"
+    expected, found = len(delta.chain) - 1, len(chain) - 1
+    if expected != found:
+        return f"it was trained on the base and {expected} adapters before it, found {found}: give them in order"
+    return "it was trained on other adapters before it, or on these in another order"
+
+
+def check_mergeable(delta: Adapter) -> None:
+    if delta.adapter == "head":
+        raise DataError(
+            "a head is no low-rank model and cannot be merged: use it with recli score --adapter, for --pairs or lists"
+        )
+
+
+def check_parts(delta: Adapter) -> None:
+    for name, array in delta.parts.items():
+        check_array(f"part_{name}", array, array.dtype, array.shape, finite=array.dtype.kind == "f")

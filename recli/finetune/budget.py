@@ -1,0 +1,76 @@
+"""What fits under --trainable: ranks, widths and rows, so that at most that share of the base's parameters is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recli.config import FinetuneConfig
+from recli.errors import UsageError
+from recli.finetune.base import Base
+from recli.finetune.data import NewData
+from recli.finetune.rows import Nums
+
+
+class Chosen(NamedTuple):
+    """config: with a rank or width that fits; nums: of users and items of the base that may be trained; text: what was
+    chosen, or empty.
+    """
+
+    config: FinetuneConfig
+    nums: Nums
+    text: str
+
+
+def choose(base: Base, data: NewData, config: FinetuneConfig) -> Chosen:
+    """Raises UsageError where nothing fits. Rows of new ids come on top: they have no others."""
+    known = [nums[nums < len(side.rows)] for nums, side in zip(data.touched, (base.users, base.items), strict=True)]
+    everyone = [np.arange(len(side.rows)) for side in (base.users, base.items)]
+    touched = everyone if config.adapter == "full" else known
+    nums: Nums = (touched[0], touched[1])
+    if config.trainable is None:
+        return Chosen(config, nums, "")
+    budget, rank, rows = int(config.trainable * base.parameters), base.rank, len(nums[0]) + len(nums[1])
+    flag = f"--trainable {config.trainable:.4g}"
+    if config.adapter == "lora":
+        most = min(budget // max(1, rows + 2 * rank), rank)
+        return Chosen(_ranked(config, most, flag, rows + 2 * rank), nums, f"rank {most}")
+    if config.adapter == "bilinear":
+        most = min(budget // max(1, 2 * rank), rank)
+        return Chosen(_ranked(config, most, flag, 2 * rank), nums, f"rank {most}")
+    if config.adapter == "head":
+        each, fixed = 3 * rank + 3, 3 * rank + 2
+        hidden = (budget - fixed) // each
+        if hidden < 1:
+            raise UsageError(f"{flag}: allows {budget} numbers, a head takes {each + fixed} at least")
+        return Chosen(
+            dataclasses.replace(config, hidden=min(hidden, 65536)), nums, f"{min(hidden, 65536)} hidden units"
+        )
+    if config.adapter in ("rows", "bias"):
+        each = rank if config.adapter == "rows" else 1
+        kept = _busiest(data, nums, budget // max(1, each))
+        if not len(kept[0]) + len(kept[1]):
+            raise UsageError(f"{flag}: allows {budget} numbers, a row has {each}")
+        return Chosen(config, kept, f"{len(kept[0]):,} users and {len(kept[1]):,} items with the most new pairs")
+    taken = {"scale": rank, "full": base.parameters}.get(config.adapter, 0)
+    if taken > budget:
+        raise UsageError(f"{flag}: allows {budget} numbers, --adapter {config.adapter} trains {taken}")
+    return Chosen(config, nums, "")
+
+
+def _ranked(config: FinetuneConfig, most: int, flag: str, each: int) -> FinetuneConfig:
+    if most < 1:
+        raise UsageError(f"{flag}: too little for rank 1 of --adapter {config.adapter}, which takes {each} numbers")
+    return dataclasses.replace(config, rank=most)
+
+
+def _busiest(data: NewData, nums: Nums, count: int) -> Nums:
+    """The users and items with the most new pairs, so many in all."""
+    pairs = [np.diff(matrix.indptr)[some] for matrix, some in zip((data.matrix, data.by_item), nums, strict=True)]
+    order = np.argsort(-np.concatenate(pairs), kind="stable")[:count]
+    users = len(nums[0])
+    first: NDArray[np.int64] = np.sort(order[order < users])
+    return nums[0][first], nums[1][np.sort(order[order >= users]) - users]

@@ -1,0 +1,44 @@
+"""The new data as training takes it: pairs in the numbers of the base, new ids behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recli.artifacts import Factors
+from recli.ids import Csr, transpose
+
+
+@dataclass(frozen=True)
+class NewData:
+    """matrix: CSR [users, items] to learn from, values as the base's solver takes them (weights or ratings), known ids
+    first; every: all new pairs, with what is held out for validation. users, items: how many there are, new ones
+    included.
+    """
+
+    matrix: Csr
+    every: Csr
+    users: int
+    items: int
+
+    @cached_property
+    def by_item(self) -> Csr:
+        return transpose(self.matrix, self.items)
+
+    @cached_property
+    def touched(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ascending numbers of the users and items that there is something to learn from."""
+        return np.flatnonzero(np.diff(self.matrix.indptr)), np.unique(self.matrix.indices).astype(np.int64)
+
+    def counts(self, factors: Factors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many pairs the base was learned from: int64[users], int64[items], 0 for new ones and where it does not
+        say.
+        """
+        of_users, of_items = np.zeros(self.users, np.int64), np.zeros(self.items, np.int64)
+        if factors.seen is not None:
+            of_users[: len(factors.user_ids)] = np.diff(factors.seen.indptr)
+        of_items[: len(factors.item_ids)] = factors.item_counts
+        return of_users, of_items

@@ -1,0 +1,345 @@
+"""A base and new interactions to a delta."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recli.artifacts import Factors, Provenance
+from recli.checks import Arrays
+from recli.config import FinetuneConfig
+from recli.errors import DataError, UsageError
+from recli.finetune.artifact import Adapter
+from recli.finetune.base import Base, Side
+from recli.finetune.batches import Batches
+from recli.finetune.bilinear import bilinear_learner, scale_learner
+from recli.finetune.budget import Chosen, choose
+from recli.finetune.closed import usable
+from recli.finetune.data import NewData
+from recli.finetune.features import Attributes, MappedRows, features_parts, learned_map
+from recli.finetune.head import Head, input_scale
+from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
+from recli.finetune.loop import Trained, Trainer, Watch
+from recli.finetune.lora import lora_learner
+from recli.finetune.losses import LOSSES, NEGATIVES
+from recli.finetune.rows import Nums, bias_learner, rows_learner
+from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows
+from recli.ids import Csr, Ids, transpose, union_rows
+from recli.kernels.spec import Floats, Kernels
+from recli.score.row_problem import Settings, settings_of
+
+LEARNERS: dict[str, Callable[[Base, Nums, FinetuneConfig, Kernels], Learner]] = {
+    "bias": bias_learner,
+    "rows": rows_learner,
+    "full": rows_learner,
+    "scale": scale_learner,
+    "bilinear": bilinear_learner,
+    "lora": lora_learner,
+}
+CLOSED = ("rows", "lora", "features")  # adapters that have a closed form
+RATERS = ("als",)  # solvers whose scores are ratings
+
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to learn from. user_ids, item_ids: the base's, then new ones; features: by role, user and item."""
+
+    factors: Factors
+    data: NewData
+    user_ids: Ids
+    item_ids: Ids
+    chain: tuple[str, ...]
+    provenance: Provenance
+    features: Mapping[str, Attributes] = field(default_factory=dict)
+
+    @property
+    def known(self) -> tuple[int, int]:
+        return len(self.factors.user_ids), len(self.factors.item_ids)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """fit: closed or gradient; trained: how many numbers are; total: of the base; chosen: what --trainable chose, or
+    what features did; loss: of gradients.
+    """
+
+    fit: str
+    trained: int
+    total: int
+    chosen: str
+    run: Trained
+    config: FinetuneConfig
+    loss: str = ""
+
+
+def settings_or_none(factors: Factors) -> Settings | None:
+    """How the base came about, where that is known and has a closed form."""
+    try:
+        settings = settings_of(factors.provenance.config)
+    except DataError:
+        return None
+    return settings if usable(settings) and factors.P.shape[1] else None
+
+
+def fit_of(config: FinetuneConfig, factors: Factors) -> str:
+    """closed or gradient. Raises UsageError where there is no closed form."""
+    has = config.adapter == "features" or settings_or_none(factors) is not None
+    if config.fit == "closed" and config.adapter not in CLOSED:
+        raise UsageError(f"--fit closed: --adapter {config.adapter} has no closed form, {', '.join(CLOSED)} have")
+    if config.fit == "closed" and not has:
+        solver = factors.provenance.config.get("solver")
+        raise UsageError(
+            f"--fit closed: the base ({solver}) does not say which least squares its rows solve: give --fit gradient"
+        )
+    closed = config.fit == "closed" or (config.fit == "auto" and config.adapter in ("rows", "features"))
+    return "closed" if closed and has and config.adapter in CLOSED else "gradient"
+
+
+def loss_of(config: FinetuneConfig, factors: Factors) -> str:
+    if config.loss != "auto":
+        return config.loss
+    if config.adapter == "head":
+        return "logistic"
+    return "squared" if factors.provenance.config.get("solver") in RATERS else "softmax"
+
+
+def negatives_of(config: FinetuneConfig, factors: Factors) -> int:
+    """How many a pair."""
+    if config.negatives is not None:
+        return config.negatives
+    loss = loss_of(config, factors)
+    rated = factors.provenance.config.get("solver") in RATERS
+    return 4 if loss == "squared" and not rated else NEGATIVES[loss]
+
+
+def finetune(
+    task: Task,
+    config: FinetuneConfig,
+    kernels: Kernels,
+    watch: Callable[[Base], Watch] = lambda base: Watch(),
+) -> tuple[Adapter, Outcome]:
+    """Trains the adapter that config describes; every draw comes from config.seed. watch: what happens around epochs of
+    gradients, given the base with its new rows.
+
+    Raises DataError, UsageError, DivergedError.
+    """
+    factors, data = task.factors, task.data
+    rank = factors.P.shape[1]
+    if not rank and config.adapter not in ("bias",):
+        raise DataError("the model has rank 0 (solver pop): there are no rows to adapt, but --adapter bias can")
+    if config.adapter in ("lora", "bilinear") and config.trainable is None and config.rank > rank:
+        raise UsageError(f"--rank {config.rank}: the model has rank {rank}: give at most that")
+    settings, fit = settings_or_none(factors), fit_of(config, factors)
+    counts = data.counts(factors)
+    P, Q = factors.P[:], factors.item_factors()
+    biases = factors.b_u, factors.b_v, float(factors.b)
+    form = form_of((P, Q), biases, data, counts, settings, config, kernels) if settings else None
+    base, chosen = _base(task, P, Q, None), Chosen(config, data.touched, "")
+    if config.adapter != "features":
+        chosen = choose(base, data, config)
+    config, nums, run = chosen.config, chosen.nums, Trained()
+    rounds = config.epochs or 1
+    parts: Arrays
+    text = chosen.text
+    if fit == "closed" and config.adapter == "rows":
+        assert form is not None
+        solve_rows(form, nums, task.known, data, rounds)
+        parts, trained = _row_parts(form.tables, (P, Q), biases, nums, biased=form.biased)
+    elif fit == "closed" and config.adapter == "lora":
+        assert form is not None
+        parts = {"users": nums[0], "items": nums[1], **solve_lora(form, nums, task.known, data, config, rounds)}
+        trained = sum(parts[name].size for name in ("A_P", "B_P", "A_Q", "B_Q"))
+    elif form is not None:
+        fold_in_new(form, task.known, data)
+    new = extended(form, task.known, _zeros(task)) if form else _empty(task, rank)
+    if config.adapter == "features":
+        new, maps, text, trained = _mapped(task, (P, Q), counts, new, config, kernels)
+        parts = features_parts(dict(task.features), maps, {})
+    if fit == "gradient":
+        base = _base(task, P, Q, new)
+        learner = _learner(task, base, nums, config, kernels)
+        run = _trainer(task, base, learner, config, kernels).train(watch(base))
+        parts, trained = learner.arrays(kernels), learner.size
+        if config.adapter == "features":
+            changes = {role: parts[f"D_{role}"] for role in task.features}
+            parts = features_parts(dict(task.features), maps, changes)
+    users, items = task.known
+    delta = Adapter(
+        adapter=config.adapter,
+        chain=task.chain,
+        parts=parts,
+        new_user_ids=task.user_ids.take(np.arange(users, len(task.user_ids))),
+        new_item_ids=task.item_ids.take(np.arange(items, len(task.item_ids))),
+        P=new.users[0],
+        Q=new.items[0],
+        b_u=new.users[1],
+        b_v=new.items[1],
+        seen=_wide(data.every, data.users),
+        names={role: attributes.names for role, attributes in task.features.items()},
+        provenance=dataclasses.replace(
+            task.provenance,
+            command="finetune",
+            config={**task.provenance.config, **config.semantic(), "fit": fit},
+            device=kernels.name,
+        ),
+    )
+    loss = loss_of(config, factors) if fit == "gradient" else ""
+    return delta, Outcome(fit, trained, base.parameters, text, run, config, loss)
+
+
+def _base(task: Task, P: Floats, Q: Floats, new: Extended | None) -> Base:
+    factors, (users, items) = task.factors, task.data.touched
+    new = new or _empty(task, P.shape[1])
+    return Base(
+        users=Side(P, new.users[0], np.concatenate([factors.b_u, new.users[1]]), users),
+        items=Side(Q, new.items[0], np.concatenate([factors.b_v, new.items[1]]), items),
+        level=float(factors.b),
+    )
+
+
+def _zeros(task: Task) -> tuple[Floats, Floats]:
+    return np.zeros(task.data.users, np.float32), np.zeros(task.data.items, np.float32)
+
+
+def _empty(task: Task, rank: int) -> Extended:
+    """Zero rows: of a base that does not say how its rows came about."""
+    new = [
+        np.zeros((size - known, rank + 1), np.float32)
+        for size, known in zip((task.data.users, task.data.items), task.known, strict=True)
+    ]
+    ends = [(np.ascontiguousarray(rows[:, :rank]), np.ascontiguousarray(rows[:, rank])) for rows in new]
+    return Extended(ends[0], ends[1])
+
+
+def _row_parts(
+    tables: list[Floats],
+    start: tuple[Floats, Floats],
+    biases: tuple[Floats, Floats, float],
+    nums: Nums,
+    *,
+    biased: bool,
+) -> tuple[Arrays, int]:
+    """How far the closed form moved the rows."""
+    parts: Arrays = {"users": nums[0], "items": nums[1]}
+    for name, bias, side in (("P", "b_u", 0), ("Q", "b_v", 1)):
+        own = nums[side]
+        rows = tables[side][own]
+        parts[name] = np.ascontiguousarray(rows[:, : start[side].shape[1]] - start[side][own])
+        if biased:
+            levels = biases[0] if side == 0 else biases[1]
+            parts[bias] = np.ascontiguousarray(rows[:, -1:] - levels[own][:, None])
+    if biased:
+        parts["b"] = np.zeros((1, 1), np.float32)
+    return parts, sum(array.size for name, array in parts.items() if name in ("P", "Q", "b_u", "b_v"))
+
+
+def _mapped(
+    task: Task,
+    rows: tuple[Floats, Floats],
+    counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    new: Extended,
+    config: FinetuneConfig,
+    kernels: Kernels,
+) -> tuple[Extended, dict[str, Floats], str, int]:
+    """New ids without interactions get the rows that their attributes map to; the maps, and what was chosen for them."""
+    factors = task.factors
+    seen = factors.seen
+    maps, chosen, ends = {}, [], {"user": new.users, "item": new.items}
+    for side, role in enumerate(("user", "item")):
+        if role not in task.features:
+            continue
+        attributes, levels = task.features[role], (factors.b_u, factors.b_v)[side]
+        had = None if seen is None else (seen, transpose(seen, len(rows[1])))[side]
+        W, point = learned_map(
+            attributes,
+            np.column_stack([rows[side], levels]),
+            counts[side][: len(rows[side])],
+            np.column_stack([rows[1 - side], np.ones(len(rows[1 - side]), np.float32)]),
+            had,
+            config.reg,
+            config.seed,
+            kernels,
+        )
+        maps[role] = W
+        chosen.append(f"{role}s: " + ", ".join(f"{name} {value:g}" for name, value in point.items()))
+        added, biases = (array.copy() for array in ends[role])
+        cold = np.setdiff1d(np.arange(len(rows[side]), len(rows[side]) + len(added)), task.data.touched[side])
+        cold = cold[attributes.there[cold]]
+        mapped = attributes.times(W)[cold]
+        added[cold - len(rows[side])], biases[cold - len(rows[side])] = mapped[:, :-1], mapped[:, -1]
+        ends[role] = added, biases
+    return Extended(ends["user"], ends["item"]), maps, "; ".join(chosen), sum(W.size for W in maps.values())
+
+
+def _learner(task: Task, base: Base, nums: Nums, config: FinetuneConfig, kernels: Kernels) -> Learner:
+    if config.adapter in LEARNERS:
+        users, items = task.data.touched  # and new ids, whose rows are no longer what the base says of them
+        with_new = [
+            np.concatenate([own, touched[touched >= count]])
+            for own, touched, count in zip(nums, (users, items), task.known, strict=True)
+        ]
+        return LEARNERS[config.adapter](base, (with_new[0], with_new[1]), config, kernels)
+    frozen = TrainedBiases(base, kernels, None)
+    if config.adapter == "head":
+        return _head(task, base, config, frozen, kernels)
+    sides = {
+        role: MappedRows(side, task.features[role], kernels) if role in task.features else FrozenRows(side, kernels)
+        for role, side in (("user", base.users), ("item", base.items))
+    }
+    parameters = {f"D_{role}": rows.parameter for role, rows in sides.items() if isinstance(rows, MappedRows)}
+    return Learner(sides["user"], sides["item"], frozen, parameters)
+
+
+def _head(task: Task, base: Base, config: FinetuneConfig, biases: TrainedBiases, kernels: Kernels) -> Learner:
+    users, items = FrozenRows(base.users, kernels), FrozenRows(base.items, kernels)
+    rng = np.random.default_rng(config.seed)
+    matrix = task.data.matrix
+    some = np.sort(rng.choice(len(matrix.indices), min(len(matrix.indices), 10_000), replace=False))
+    of_users = np.searchsorted(matrix.indptr, some, "right") - 1
+    of_items = matrix.indices[some].astype(np.int64)
+    b_u, b_v, b = biases.take(of_users, of_items)
+    scale = input_scale(
+        kernels.host(users.take(of_users)), kernels.host(items.take(of_items)), b_u + b_v + np.float32(b)
+    )
+    head = Head.start(scale, config.hidden, rng, kernels)
+    return Learner(users, items, biases, head.parameters, {"scale": scale}, head)
+
+
+def targets_of(values: Floats, loss: str, negatives: int, factors: Factors) -> Floats:
+    """What pairs are learned as: labels 0 and 1 where negatives are given, 1 where they are drawn, else the ratings."""
+    if loss == "logistic":
+        labels = np.ones_like(values) if negatives else (values > 0).astype(np.float32)
+        if not negatives and len(labels) and labels.min() == labels.max():
+            raise DataError(
+                f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or data "
+                "with values of 0 and 1"
+            )
+        return labels
+    rated = factors.provenance.config.get("solver") in RATERS or not negatives
+    return values if loss == "squared" and rated else np.ones_like(values)
+
+
+def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, kernels: Kernels) -> Trainer:
+    factors, data = task.factors, task.data
+    loss, negatives = loss_of(config, factors), negatives_of(config, factors)
+    if loss in ("bpr", "softmax") and not negatives:
+        raise UsageError(f"--negatives 0: --loss {loss} compares pairs with negatives: give at least 1")
+    sampling = config.sampling if config.sampling != "auto" else ("popularity" if loss == "softmax" else "uniform")
+    had = [_wide(data.every, data.users)]
+    if negatives and factors.seen is not None:
+        had.append(_wide(factors.seen, data.users))
+    matrix = _wide(data.matrix, data.users)
+    matrix = matrix._replace(values=targets_of(matrix.values, loss, negatives, factors))
+    every = union_rows(had, data.items) if negatives else had[0]
+    batches = Batches(matrix, every, data.items, config.batch, negatives, sampling == "popularity", config.seed)
+    return Trainer(base, learner, batches, LOSSES[loss], config, kernels)
+
+
+def _wide(matrix: Csr, users: int) -> Csr:
+    """With empty rows behind, for users that are not in it."""
+    missing = users - (len(matrix.indptr) - 1)
+    return matrix._replace(indptr=np.append(matrix.indptr, np.full(missing, matrix.indptr[-1]))) if missing else matrix
