@@ -53,7 +53,10 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "rows, 1 round": {"adapter": "rows"},
     "rows, 2 rounds": {"adapter": "rows", "epochs": 2},
     "rows, 5%": {"adapter": "rows", "trainable": 0.05},
-    **{f"lora {share:.0%}": {"adapter": "lora", "fit": "closed", "trainable": share} for share in (0.01, 0.02, 0.03, 0.05, 0.1)},
+    **{
+        f"lora {share:.0%}": {"adapter": "lora", "fit": "closed", "trainable": share}
+        for share in (0.01, 0.02, 0.03, 0.05, 0.1)
+    },
     "lora 5%, 2 rounds": {"adapter": "lora", "fit": "closed", "trainable": 0.05, "epochs": 2},
     "lora 5%, gradient": {"adapter": "lora", "fit": "gradient", "trainable": 0.05, "epochs": 2},
 }
@@ -144,7 +147,9 @@ def contestants(both: Interactions, config: FactorizeConfig, backend: Kernels) -
     def popular(base: Factors, new: Interactions) -> tuple[Factors, float]:
         return factorize(both, FactorizeConfig(solver="pop"), backend)[0], 0.0
 
-    adapted = {name: adapter(FinetuneConfig(**{"seed": config.seed, **flags}), backend) for name, flags in ADAPTERS.items()}
+    adapted = {
+        name: adapter(FinetuneConfig(**{"seed": config.seed, **flags}), backend) for name, flags in ADAPTERS.items()
+    }
     return {"stale": stale, "retrain": retrain, "popular": popular, **adapted}
 
 
@@ -152,7 +157,9 @@ def adapter(config: FinetuneConfig, backend: Kernels) -> Contestant:
     def adapted(base: Factors, new: Interactions) -> tuple[Adapter, float]:
         all_ = io.continue_ids(new, base, "new")
         data = NewData(all_.matrix, all_.matrix, len(all_.user_ids), len(all_.item_ids))
-        delta, outcome = finetune(Task(base, data, all_.user_ids, all_.item_ids, ("base",), Provenance()), config, backend)
+        delta, outcome = finetune(
+            Task(base, data, all_.user_ids, all_.item_ids, ("base",), Provenance()), config, backend
+        )
         return delta, outcome.trained / outcome.total
 
     return adapted
@@ -210,7 +217,9 @@ def main() -> None:
             results[name] = exam.recall(model, backend), share, seconds
     (low, *_), (high, _, whole) = results["stale"], results["retrain"]
     most = (high - low) or np.nan
-    print(f"{'contestant':18} recall@{K}    gain  trained  seconds  of retrain's   (retrain/stale: {high / low - 1:+.1%})")
+    print(
+        f"{'contestant':18} recall@{K}    gain  trained  seconds  of retrain's   (retrain/stale: {high / low - 1:+.1%})"
+    )
     for name, (recall, share, seconds) in results.items():
         gain = (recall - low) / most
         print(f"{name:18} {recall:9.4f} {gain:7.1%} {share:8.2%} {seconds:8.2f} {seconds / whole:13.1%}")

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from recli.errors import DivergedError
 from recli.finetune.data import NewData
-from recli.ids import Csr, row_numbers, take_rows
+from recli.ids import Csr, take_rows
 from recli.kernels.spec import Floats, Kernels
 from recli.score.row_problem import Settings
 
@@ -38,7 +38,9 @@ SOLVERS = ("ials", "als", "svd")  # that say how their rows came about, and of w
 
 @dataclass(frozen=True)
 class Pairs:
-    """Of some rows of one side. matrix: CSR [n, others], values their weights w; targets: float32[nnz], t."""
+    """Of some rows of one side. matrix: CSR [n, others], values their weights w; targets: float32[nnz], t - w s, what
+    the scores s of the rows as they are leave of them.
+    """
 
     matrix: Csr
     targets: Floats
@@ -70,6 +72,7 @@ class ClosedForm:
             np.column_stack([rows, bias]) if self.biased else rows for rows, bias in zip(sides, biases[:2], strict=True)
         ]
         self.tables = list(self._start)
+        self._known_scores = dict[int, Floats]()
         self._alpha0 = 1.0 if settings.solver == "svd" else settings.alpha0
 
     def moves(self, side: int, nums: NDArray[np.int64], basis: Floats | None = None) -> Floats:
@@ -78,28 +81,39 @@ class ClosedForm:
 
         Raises DivergedError where numbers overflow.
         """
-        rows, others = self._start[side][nums], self._facing(side)
-        pairs = self._pairs(side, nums)
-        at = row_numbers(pairs.matrix.indptr).astype(np.int32)
+        others = self._facing(side)
         with threadpool_limits(1):  # the products here are short: threads that wait for each other make them slower
-            tables = self._kernels.table(rows), self._kernels.table(others)
-            scores = self._kernels.pair_dots(*tables, at, pairs.matrix.indices)
-            left = np.asarray(pairs.targets - pairs.matrix.values * scores, np.float32)
-            return self._swept(side, nums, pairs, left, others, basis)
+            pairs = self._pairs(side, nums, self._scores(side, others))
+            return self._swept(side, nums, pairs, others, basis)
+
+    def _scores(self, side: int, others: Floats) -> Floats:
+        """Of all new pairs, in the order of this side, with its rows where they started. Dots are taken by user: items
+        are few enough to stay in a cache.
+        """
+        if side not in self._known_scores:
+            matrix = self._data.matrix
+            ends = [self._kernels.view(self._start[side]), self._kernels.view(others)]
+            at = np.repeat(
+                np.arange(self._data.users, dtype=np.int32)[: len(matrix.indptr) - 1], np.diff(matrix.indptr)
+            )
+            scores = self._kernels.pair_dots(ends[side], ends[1 - side], at, matrix.indices)
+            self._known_scores[side] = scores[self._data.item_order] if side else scores
+        return self._known_scores[side]
 
     def move(self, side: int, nums: NDArray[np.int64], moves: Floats) -> None:
         """Puts rows nums so far from the base, for later sweeps of the other side."""
         if self.tables[side] is self._start[side]:
             self.tables[side] = self._start[side].copy()
         self.tables[side][nums] = self._start[side][nums] + moves
+        self._known_scores.pop(1 - side, None)
 
-    def _swept(
-        self, side: int, nums: NDArray[np.int64], pairs: Pairs, left: Floats, others: Floats, basis: Floats | None
-    ) -> Floats:
+    def _swept(self, side: int, nums: NDArray[np.int64], pairs: Pairs, others: Floats, basis: Floats | None) -> Floats:
         old, new = self._counts[side][nums], np.diff(pairs.matrix.indptr)
         weights = self._others_counts(side)
-        squares = np.einsum("mr,mr->m", others, others, dtype=np.float64)
-        mean = float(weights @ squares) / max(1.0, float(weights.sum())) / max(float(squares.sum()), 1e-30)
+        squares = np.einsum("mr,mr->m", others, others)
+        mean = (
+            float(weights @ squares) / max(1.0, float(weights.sum())) / max(float(squares.sum(dtype=np.float64)), 1e-30)
+        )
         curvature = self._alpha0 + self._stay * old * mean
         if not self._alpha0:
             curvature = np.maximum(curvature, LEAST * mean)
@@ -108,13 +122,19 @@ class ClosedForm:
         if settings.solver == "svd":
             penalty = np.full(len(nums), 1e-6 * float(squares.mean()))
         each = np.repeat(1 / curvature, new).astype(np.float32)
-        free = others if basis is None else others @ basis.T
-        solve, fixed = self._kernels.table(np.zeros((len(nums), free.shape[1]), np.float32)), self._kernels.table(free)
+        view = self._kernels.view(others)
+        if basis is None:
+            fixed, width = self._kernels.table(others), others.shape[1]
+        else:
+            fixed, width = self._kernels.combine([view], basis.T.astype(np.float64)), len(basis)
+        some = np.arange(0, len(others), max(1, len(others) // SAMPLE))
+        before = self._kernels.host(self._kernels.take(fixed, some))
+        solve = self._kernels.table(np.zeros((len(nums), width), np.float32))
         stats = self._kernels.half_sweep(
             self._kernels.matrix(pairs.matrix._replace(values=pairs.matrix.values * each)),
             solve,
             fixed,
-            targets=left * each,
+            targets=pairs.targets * each,
             alpha0=1.0,
             regularization=np.maximum(penalty / curvature, 1e-30).astype(np.float32),
             steps=STEPS,
@@ -124,8 +144,8 @@ class ClosedForm:
         moves = self._kernels.host(solve)
         if not (np.isfinite(stats.data) and np.isfinite(moves).all()):
             raise DivergedError("the closed solution overflows float32: are the new values as large as the base's?")
-        every = max(1, len(free) // SAMPLE)
-        return np.asarray(moves @ _rotation(self._kernels.host(fixed)[::every], free[::every]), np.float32)
+        after = self._kernels.host(self._kernels.take(fixed, some))
+        return np.asarray(moves @ _rotation(after, before), np.float32)
 
     def _facing(self, side: int) -> Floats:
         """The other side's rows y, as rows of this side are learned from them."""
@@ -139,17 +159,19 @@ class ClosedForm:
         new = np.diff((self._data.matrix, self._data.by_item)[other].indptr)
         return np.asarray(self._counts[other] + new, np.float64)
 
-    def _pairs(self, side: int, nums: NDArray[np.int64]) -> Pairs:
-        matrix = take_rows((self._data.matrix, self._data.by_item)[side], nums, values=True)
-        values, settings = matrix.values, self._settings
+    def _pairs(self, side: int, nums: NDArray[np.int64], scores: Floats) -> Pairs:
+        every = (self._data.matrix, self._data.by_item)[side]
+        matrix, settings = take_rows(every, nums, values=True), self._settings
+        values, scores = matrix.values, take_rows(every._replace(values=scores), nums, values=True).values
         if settings.solver == "ials":
-            return Pairs(matrix, values + np.float32(settings.alpha0 if settings.loss == "hu" else 0))
+            shift = np.float32(settings.alpha0 if settings.loss == "hu" else 0)
+            return Pairs(matrix, values + shift - values * scores)
         theirs = self.tables[1 - side][:, -1] if self.biased else self._biases[1 - side]
         targets = values - self._level - theirs[matrix.indices]
-        if not self.biased:
-            targets -= np.repeat(self._biases[side][nums], np.diff(matrix.indptr))
-        weights = np.zeros_like(values) if settings.solver == "svd" else np.ones_like(values)
-        return Pairs(matrix._replace(values=weights), np.asarray(targets, np.float32))
+        if self.biased:
+            return Pairs(matrix._replace(values=np.ones_like(values)), targets - scores)
+        targets -= np.repeat(self._biases[side][nums], np.diff(matrix.indptr))
+        return Pairs(matrix._replace(values=np.zeros_like(values)), targets)
 
 
 def principal(moves: Floats, rank: int) -> Floats:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recli.artifacts import Factors
-from recli.ids import Csr, transpose
+from recli.ids import Csr, SortedPairs, row_numbers
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,23 @@ class NewData:
     items: int
 
     @cached_property
+    def _by_item(self) -> SortedPairs:
+        return SortedPairs.of([self.matrix.indices], [row_numbers(self.matrix.indptr).astype(np.int32)], self.items)
+
+    @property
+    def item_order(self) -> NDArray[Any]:
+        """Where each entry of `by_item` is in `matrix`."""
+        return self._by_item.positions
+
+    @cached_property
     def by_item(self) -> Csr:
-        return transpose(self.matrix, self.items)
+        """The transpose of `matrix`."""
+        return Csr(self._by_item.indptr, self._by_item.items, self.matrix.values[self.item_order])
 
     @cached_property
     def touched(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ascending numbers of the users and items that there is something to learn from."""
-        return np.flatnonzero(np.diff(self.matrix.indptr)), np.unique(self.matrix.indices).astype(np.int64)
+        return np.flatnonzero(np.diff(self.matrix.indptr)), np.flatnonzero(np.diff(self.by_item.indptr))
 
     def counts(self, factors: Factors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many pairs the base was learned from: int64[users], int64[items], 0 for new ones and where it does not

@@ -132,8 +132,8 @@ class Trainer:
         for name, table in state.items():
             if not np.isfinite(table).all():
                 raise DivergedError(
-                    f"{name} is no longer finite after epoch {epoch + 1} (step {self._optimizer.done}) at learning rate "
-                    f"{self._optimizer.rate:.3g}: give a smaller --learning-rate, or --clip 1"
+                    f"{name} is no longer finite in step {self._optimizer.done} (epoch {epoch + 1}) at learning "
+                    f"rate {self._optimizer.rate:.3g}: give a smaller --learning-rate, or --clip 1"
                 )
         return state
 

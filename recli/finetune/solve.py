@@ -15,7 +15,7 @@ from recli.finetune.rows import Nums
 from recli.kernels.spec import Floats, Kernels
 from recli.score.row_problem import Settings
 
-BASIS_ROWS = 5000  # whose moves tell in which directions all go
+BASIS_ROWS = 2000  # whose moves tell in which directions all go
 
 
 class Extended(NamedTuple):
@@ -77,14 +77,20 @@ def solve_lora(
     for _ in range(rounds):
         for side, name in ((0, "P"), (1, "Q")):
             own, new = nums[side], data.touched[side][data.touched[side] >= known[side]]
+            free = new
             if f"B_{name}" not in found:
                 sample = own if len(own) <= BASIS_ROWS else np.sort(rng.choice(own, BASIS_ROWS, replace=False))
-                found[f"B_{name}"] = principal(form.moves(side, sample), config.rank)
+                free = np.concatenate([sample, new])
+            moves = form.moves(side, free)
+            if f"B_{name}" not in found:
+                found[f"B_{name}"] = principal(moves[: len(sample)], config.rank)
             basis = found[f"B_{name}"]
             found[f"A_{name}"] = form.moves(side, own, basis)
-            form.move(side, own, found[f"A_{name}"] @ basis)
-            if len(new):
-                form.move(side, new, form.moves(side, new))
+            form.move(
+                side,
+                np.concatenate([own, new]),
+                np.concatenate([found[f"A_{name}"] @ basis, moves[len(free) - len(new) :]]),
+            )
     return found
 
 

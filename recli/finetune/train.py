@@ -315,8 +315,8 @@ def targets_of(values: Floats, loss: str, negatives: int, factors: Factors) -> F
         labels = np.ones_like(values) if negatives else (values > 0).astype(np.float32)
         if not negatives and len(labels) and labels.min() == labels.max():
             raise DataError(
-                f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or data "
-                "with values of 0 and 1"
+                f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or "
+                "data with values of 0 and 1"
             )
         return labels
     rated = factors.provenance.config.get("solver") in RATERS or not negatives

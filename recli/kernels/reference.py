@@ -34,6 +34,9 @@ class ReferenceKernels:
     def table(self, rows: Floats) -> Table:
         return Table(rows.astype(np.float64))
 
+    def view(self, rows: Floats) -> Table:
+        return self.table(rows)
+
     @np.errstate(over="ignore")
     def host(self, table: Table) -> Floats:
         return table.rows.astype(np.float32)

@@ -91,6 +91,10 @@ class Kernels(Protocol):
         """A copy of float32[n, rank] rows, C-order, on the device. n and rank may be anything from 0 and 1."""
         ...
 
+    def view(self, rows: Floats) -> Any:
+        """The same, to be read alone, without a copy where the device allows: the rows must not change while it lives."""
+        ...
+
     def host(self, table: Any) -> Floats:
         """The rows of a table: float32[n, rank], C-order, a new array."""
         ...

@@ -73,6 +73,9 @@ class CpuKernels:
     def table(self, rows: Floats) -> Table:
         return Table(pad(rows), rows.shape[1])
 
+    def view(self, rows: Floats) -> Table:
+        return Table(np.ascontiguousarray(rows), rows.shape[1])
+
     def host(self, table: Table) -> Floats:
         return table.filled.copy()
 
