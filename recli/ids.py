@@ -194,6 +194,12 @@ def slice_rows(matrix: Csr, start: int, end: int) -> Csr:
     return Csr(indptr - indptr[0], matrix.indices[entries], matrix.values[entries])
 
 
+def widen(matrix: Csr, rows: int) -> Csr:
+    """With empty rows behind, up to so many."""
+    missing = rows - (len(matrix.indptr) - 1)
+    return matrix._replace(indptr=np.append(matrix.indptr, np.full(missing, matrix.indptr[-1]))) if missing else matrix
+
+
 def union_rows(matrices: Sequence[Csr], columns: int) -> Csr:
     """In each row, the columns that any of the matrices (at least one; equally many rows) has there; with ones for
     values.

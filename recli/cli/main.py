@@ -23,6 +23,7 @@ from recli.errors import RecliError
 COMMANDS = {
     "featurize": "Raw tables to features, by a spec that later tables go through.",
     "factorize": "Ratings to a low-rank model: learn factors of users and items.",
+    "finetune": "New interactions to a small delta of a model: adapt a few percent of it.",
     "score": "A model to recommendations: exact top-K lists, and their quality.",
     "bench": "Ratings to a report: quality and cost beside other libraries.",
 }
@@ -31,6 +32,7 @@ EXAMPLES = """Examples:
 \b
   recli featurize ratings.parquet --items items.parquet -o features/
   recli factorize ratings.parquet --rank 100
+  recli finetune ratings.factors.npz new.parquet -o delta.npz
   recli score ratings.factors.npz -k 10 -o recs.parquet
   cat ratings.csv | recli factorize - -o - | recli score - -o - > recs.parquet
   recli bench ratings.parquet --html report.html

@@ -1,12 +1,22 @@
 """A model and new interactions to a delta: a few percent of the parameters. One adapter, one file."""
 
-from recli.finetune.apply import apply, chain_problem, check_mergeable
+from recli.finetune.apply import apply, chain_problem, check_mergeable, head_logits, tables_of
 from recli.finetune.artifact import Adapter
 from recli.finetune.data import NewData
 from recli.finetune.features import Attributes
 from recli.finetune.loop import LastGoodError, Progress, Watch
 from recli.finetune.quality import Exam, Logloss, exam_of_new, exam_of_old, labelled, metric_of
-from recli.finetune.train import Outcome, Task, finetune, fit_of, loss_of, negatives_of, targets_of
+from recli.finetune.train import (
+    Outcome,
+    Task,
+    finetune,
+    fit_of,
+    learned_values,
+    loss_of,
+    negatives_of,
+    planned,
+    targets_of,
+)
 
 __all__ = [
     "Adapter",
@@ -26,9 +36,13 @@ __all__ = [
     "exam_of_old",
     "finetune",
     "fit_of",
+    "head_logits",
     "labelled",
+    "learned_values",
     "loss_of",
     "metric_of",
     "negatives_of",
+    "planned",
+    "tables_of",
     "targets_of",
 ]

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recli.artifacts import Factors
-from recli.checks import Arrays, check_array, check_csr
-from recli.errors import DataError
+from recli.checks import Arrays, check_csr
+from recli.errors import DataError, UsageError
 from recli.finetune.artifact import Adapter, Parts
 from recli.finetune.bilinear import apply_bilinear
 from recli.finetune.features import apply_features
-from recli.finetune.head import check_head
+from recli.finetune.head import check_head, logits
 from recli.finetune.lora import apply_lora
 from recli.finetune.rows import apply_rows
 from recli.finetune.tables import Tables
 from recli.ids import Csr, Ids, row_numbers, to_csr
+from recli.kernels.spec import Floats
 
 
 def apply_nothing(arrays: Arrays, tables: Tables) -> Tables:
@@ -51,17 +52,7 @@ def apply(factors: Factors, delta: Adapter) -> Factors:
     if len(delta.seen.indptr) != users + 1:
         raise DataError(f"array seen_indptr: expected {users + 1} numbers, found {len(delta.seen.indptr)}")
     check_csr("seen_", delta.seen.indptr, delta.seen.indices, users, items)
-    tables = Tables(
-        P=_behind(factors.P[:], delta.P),
-        Q=_behind(factors.item_factors(), delta.Q),
-        b_u=_behind(factors.b_u, delta.b_u),
-        b_v=_behind(factors.b_v, delta.b_v),
-        b=np.float32(factors.b),
-    )
-    tables = APPLY[delta.adapter](Parts(delta.parts), tables)
-    with np.errstate(over="ignore"):
-        if not all(np.isfinite(one).all() for one in (tables.P, tables.Q, tables.b_u, tables.b_v)):
-            raise DataError("the model with the adapter overflows float32")
+    tables = tables_of(factors, delta)
     seen, values, counts = _seen(factors, delta.seen, users, items)
     return Factors(
         P=np.ascontiguousarray(tables.P),
@@ -84,6 +75,38 @@ def apply(factors: Factors, delta: Adapter) -> Factors:
             inputs=[*factors.provenance.inputs, *delta.provenance.inputs],
         ),
     )
+
+
+def tables_of(factors: Factors, delta: Adapter, *, applied: bool = True) -> Tables:
+    """The model's tables with rows for the delta's new ids: what the adapter makes of them, or, not applied, as they
+    were before, zero for new ids.
+    """
+    new = [delta.P, delta.Q, delta.b_u, delta.b_v]
+    if not applied:
+        new = [np.zeros_like(one) for one in new]
+    tables = Tables(
+        P=_behind(factors.P[:], new[0]),
+        Q=_behind(factors.item_factors(), new[1]),
+        b_u=_behind(factors.b_u, new[2]),
+        b_v=_behind(factors.b_v, new[3]),
+        b=np.float32(factors.b),
+    )
+    if not applied:
+        return tables
+    with np.errstate(over="ignore", invalid="ignore"):
+        tables = APPLY[delta.adapter](Parts(delta.parts), tables)
+    if not all(np.isfinite(one).all() for one in (tables.P, tables.Q, tables.b_u, tables.b_v)):
+        raise DataError("the model with the adapter overflows float32")
+    return tables
+
+
+def head_logits(factors: Factors, head: Adapter, users: NDArray[np.int64], items: NDArray[np.int64]) -> Floats:
+    """What a head says of pairs of numbers, before the sigmoid: float32[n]. factors: without or with its new ids."""
+    tables = tables_of(factors, head) if len(head.new_user_ids) + len(head.new_item_ids) else None
+    P, Q = (tables.P, tables.Q) if tables else (factors.P, factors.item_factors())
+    b_u, b_v = (tables.b_u, tables.b_v) if tables else (factors.b_u, factors.b_v)
+    biases = np.asarray(b_u[users] + b_v[items] + factors.b, np.float32)
+    return logits(P[users], Q[items], biases, head.parts)
 
 
 def _behind(known: NDArray[np.float32], added: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,13 +156,9 @@ def chain_problem(delta: Adapter, chain: tuple[str, ...]) -> str | None:
     return "it was trained on other adapters before it, or on these in another order"
 
 
-def check_mergeable(delta: Adapter) -> None:
+def check_mergeable(delta: Adapter, file: str) -> None:
     if delta.adapter == "head":
-        raise DataError(
-            "a head is no low-rank model and cannot be merged: use it with recli score --adapter, for --pairs or lists"
+        raise UsageError(
+            f"--merge: {file} is a head, which is no low-rank model and cannot be merged: give it to recli "
+            "score --adapter"
         )
-
-
-def check_parts(delta: Adapter) -> None:
-    for name, array in delta.parts.items():
-        check_array(f"part_{name}", array, array.dtype, array.shape, finite=array.dtype.kind == "f")

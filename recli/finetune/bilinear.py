@@ -27,7 +27,9 @@ Doubles = NDArray[np.float64]
 
 
 class BilinearRows:
-    """Users' rows M^T p: their dot products with the items' are p^T M q. A starts at zero, B with orthonormal columns."""
+    """Users' rows M^T p: their dot products with the items' are p^T M q. A starts at zero, B with orthonormal
+    columns.
+    """
 
     def __init__(self, base: Base, rank: int, rng: np.random.Generator, kernels: Kernels) -> None:
         self._base, self._kernels = BaseRows(base.users, kernels), kernels

@@ -1,4 +1,6 @@
-"""What fits under --trainable: ranks, widths and rows, so that at most that share of the base's parameters is trained."""
+"""What fits under --trainable: ranks, widths and rows, so that at most that share of the base's parameters is
+trained.
+"""
 
 from __future__ import annotations
 

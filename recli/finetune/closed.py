@@ -52,7 +52,9 @@ def usable(settings: Settings) -> bool:
 
 
 class ClosedForm:
-    """The state between sweeps. tables: rows of both sides, with a column for biases where the solver has fitted them."""
+    """The state between sweeps. tables: rows of both sides, with a column for biases where the solver has fitted
+    them.
+    """
 
     def __init__(
         self,

@@ -15,7 +15,6 @@ import numpy as np
 
 from recli.checks import Arrays, check_array
 from recli.errors import DataError
-from recli.finetune.losses import sigmoid
 from recli.finetune.optimizer import Gradient, Parameter
 from recli.kernels.spec import Floats, Kernels, Nums
 
@@ -49,8 +48,8 @@ class Head:
         weights = {name: self.kernels.host(self.parameters[name].table) for name in WEIGHTS}
         p, q = self.kernels.host(X)[user_at], self.kernels.host(Y)[item_at]
         self._z = inputs(p, q, biases, self.scale)
-        logits, self._hidden = _logits(self._z, weights)
-        return logits
+        found, self._hidden = _logits(self._z, weights)
+        return found
 
     def gradients(self, slopes: Floats) -> list[Gradient]:
         """Of the parameters, after `forward`, whose logits have these derivatives float32[n]."""
@@ -85,10 +84,9 @@ def input_scale(p: Floats, q: Floats, biases: Floats) -> Floats:
     return np.where(scale > 0, scale, np.float32(1))
 
 
-def probabilities(p: Floats, q: Floats, biases: Floats, arrays: Arrays) -> Floats:
-    """What a stored head says of pairs: float32[n]."""
-    logits, _ = _logits(inputs(p, q, biases, arrays["scale"]), arrays)
-    return sigmoid(logits.astype(np.float64)).astype(np.float32)
+def logits(p: Floats, q: Floats, biases: Floats, arrays: Arrays) -> Floats:
+    """What a stored head says of pairs, before the sigmoid: float32[n]."""
+    return _logits(inputs(p, q, biases, arrays["scale"]), arrays)[0]
 
 
 def _logits(z: Floats, weights: Arrays) -> tuple[Floats, Floats]:

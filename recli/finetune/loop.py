@@ -58,11 +58,12 @@ class Trained:
 
 
 class LastGoodError(DivergedError):
-    """The learner has the state of the last epoch that went well, if any did."""
+    """The learner has the state of the last epoch that went well. epochs: which, 0 for none; delta: made of it."""
 
     def __init__(self, what: str, epochs: int) -> None:
         super().__init__(what)
         self.epochs = epochs
+        self.delta: Any = None
 
 
 class Trainer:

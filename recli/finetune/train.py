@@ -23,13 +23,14 @@ from recli.finetune.data import NewData
 from recli.finetune.features import Attributes, MappedRows, features_parts, learned_map
 from recli.finetune.head import Head, input_scale
 from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
-from recli.finetune.loop import Trained, Trainer, Watch
+from recli.finetune.loop import LastGoodError, Trained, Trainer, Watch
 from recli.finetune.lora import lora_learner
 from recli.finetune.losses import LOSSES, NEGATIVES
 from recli.finetune.rows import Nums, bias_learner, rows_learner
 from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows
-from recli.ids import Csr, Ids, transpose, union_rows
+from recli.ids import Csr, Ids, transpose, union_rows, widen
 from recli.kernels.spec import Floats, Kernels
+from recli.least_squares import confidence
 from recli.score.row_problem import Settings, settings_of
 
 LEARNERS: dict[str, Callable[[Base, Nums, FinetuneConfig, Kernels], Learner]] = {
@@ -74,6 +75,15 @@ class Outcome:
     run: Trained
     config: FinetuneConfig
     loss: str = ""
+
+
+def learned_values(factors: Factors, matrix: Csr, *, weighted: bool) -> Floats:
+    """The values of new pairs as the base's solver takes them. Raises DataError for those that it cannot take."""
+    try:
+        settings = settings_of(factors.provenance.config)
+    except DataError:
+        return matrix.values
+    return confidence(matrix.values, weighted, settings.alpha) if settings.solver == "ials" else matrix.values
 
 
 def settings_or_none(factors: Factors) -> Settings | None:
@@ -144,7 +154,7 @@ def finetune(
     config, nums, run = chosen.config, chosen.nums, Trained()
     rounds = config.epochs or 1
     parts: Arrays
-    text = chosen.text
+    text, maps = chosen.text, dict[str, Floats]()
     if fit == "closed" and config.adapter == "rows":
         assert form is not None
         solve_rows(form, nums, task.known, data, rounds)
@@ -162,13 +172,50 @@ def finetune(
     if fit == "gradient":
         base = _base(task, P, Q, new)
         learner = _learner(task, base, nums, config, kernels)
-        run = _trainer(task, base, learner, config, kernels).train(watch(base))
-        parts, trained = learner.arrays(kernels), learner.size
-        if config.adapter == "features":
-            changes = {role: parts[f"D_{role}"] for role in task.features}
-            parts = features_parts(dict(task.features), maps, changes)
+        try:
+            run = _trainer(task, base, learner, config, kernels).train(watch(base))
+        except LastGoodError as error:
+            if error.epochs:
+                error.delta = _delta(task, config, fit, _parts(task, learner, maps, kernels), new, kernels)
+            raise
+        parts, trained = _parts(task, learner, maps, kernels), learner.size
+    delta = _delta(task, config, fit, parts, new, kernels)
+    loss = loss_of(config, factors) if fit == "gradient" else ""
+    return delta, Outcome(fit, trained, base.parameters, text, run, config, loss)
+
+
+def planned(task: Task, config: FinetuneConfig) -> tuple[int, int, str]:
+    """How many numbers would be trained, of how many, and what --trainable chooses."""
+    rank = task.factors.P.shape[1]
+    base = _base(task, task.factors.P[:], task.factors.item_factors(), None)
+    if config.adapter == "features":
+        width = rank + (fit_of(config, task.factors) == "closed")
+        return sum(one.columns * width for one in task.features.values()), base.parameters, ""
+    config, nums, text = choose(base, task.data, config)
+    rows = len(nums[0]) + len(nums[1])
+    biases = rows + 1 if base.users.biases.any() or base.items.biases.any() else 0
+    trained = {
+        "bias": rows + 1,
+        "rows": rows * rank + biases,
+        "full": rows * rank + biases,
+        "scale": rank,
+        "bilinear": 2 * rank * config.rank,
+        "lora": (rows + 2 * rank) * config.rank,
+        "head": (3 * rank + 3) * config.hidden + 3 * rank + 2,
+    }
+    return trained[config.adapter], base.parameters, text
+
+
+def _parts(task: Task, learner: Learner, maps: dict[str, Floats], kernels: Kernels) -> Arrays:
+    parts = learner.arrays(kernels)
+    if not task.features:
+        return parts
+    return features_parts(dict(task.features), maps, {role: parts[f"D_{role}"] for role in task.features})
+
+
+def _delta(task: Task, config: FinetuneConfig, fit: str, parts: Arrays, new: Extended, kernels: Kernels) -> Adapter:
     users, items = task.known
-    delta = Adapter(
+    return Adapter(
         adapter=config.adapter,
         chain=task.chain,
         parts=parts,
@@ -178,7 +225,7 @@ def finetune(
         Q=new.items[0],
         b_u=new.users[1],
         b_v=new.items[1],
-        seen=_wide(data.every, data.users),
+        seen=widen(task.data.every, task.data.users),
         names={role: attributes.names for role, attributes in task.features.items()},
         provenance=dataclasses.replace(
             task.provenance,
@@ -187,8 +234,6 @@ def finetune(
             device=kernels.name,
         ),
     )
-    loss = loss_of(config, factors) if fit == "gradient" else ""
-    return delta, Outcome(fit, trained, base.parameters, text, run, config, loss)
 
 
 def _base(task: Task, P: Floats, Q: Floats, new: Extended | None) -> Base:
@@ -245,7 +290,9 @@ def _mapped(
     config: FinetuneConfig,
     kernels: Kernels,
 ) -> tuple[Extended, dict[str, Floats], str, int]:
-    """New ids without interactions get the rows that their attributes map to; the maps, and what was chosen for them."""
+    """New ids without interactions get the rows that their attributes map to; the maps, and what was chosen for
+    them.
+    """
     factors = task.factors
     seen = factors.seen
     maps, chosen, ends = {}, [], {"user": new.users, "item": new.items}
@@ -329,17 +376,11 @@ def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, k
     if loss in ("bpr", "softmax") and not negatives:
         raise UsageError(f"--negatives 0: --loss {loss} compares pairs with negatives: give at least 1")
     sampling = config.sampling if config.sampling != "auto" else ("popularity" if loss == "softmax" else "uniform")
-    had = [_wide(data.every, data.users)]
+    had = [widen(data.every, data.users)]
     if negatives and factors.seen is not None:
-        had.append(_wide(factors.seen, data.users))
-    matrix = _wide(data.matrix, data.users)
+        had.append(widen(factors.seen, data.users))
+    matrix = widen(data.matrix, data.users)
     matrix = matrix._replace(values=targets_of(matrix.values, loss, negatives, factors))
     every = union_rows(had, data.items) if negatives else had[0]
     batches = Batches(matrix, every, data.items, config.batch, negatives, sampling == "popularity", config.seed)
     return Trainer(base, learner, batches, LOSSES[loss], config, kernels)
-
-
-def _wide(matrix: Csr, users: int) -> Csr:
-    """With empty rows behind, for users that are not in it."""
-    missing = users - (len(matrix.indptr) - 1)
-    return matrix._replace(indptr=np.append(matrix.indptr, np.full(missing, matrix.indptr[-1]))) if missing else matrix

@@ -92,7 +92,9 @@ class Kernels(Protocol):
         ...
 
     def view(self, rows: Floats) -> Any:
-        """The same, to be read alone, without a copy where the device allows: the rows must not change while it lives."""
+        """The same, to be read alone, without a copy where the device allows: the rows must not change while it
+        lives.
+        """
         ...
 
     def host(self, table: Any) -> Floats:

@@ -105,7 +105,9 @@ def _dots(users: Any, items: Any, user_at: Any, item_at: Any, first: Any, behind
 
 
 def pair_sums(run: Workers, at: Nums, other_at: Nums, slopes: Floats, others: Floats, sums: Floats) -> None:
-    """The sum over each row's pairs, at int32[n], of slope times the other side's row: sums float32[rows, rank] (OUT)."""
+    """The sum over each row's pairs, at int32[n], of slope times the other side's row: sums float32[rows, rank]
+    (OUT).
+    """
     count = len(sums)
     indptr, order = np.zeros(count + 1, np.int64), np.empty(len(at), np.int32)
     _group(at, indptr, order)
