@@ -196,7 +196,7 @@ class FinetuneConfig(Config):
     schedule: str = choice("linear", "constant", "linear", "cosine")
     warm_up: float = number(0.1, 0, 1)
     clip: float | None = number(None, 0, 1e9, above=True)
-    batch: int = number(8192, 1, 1 << 24)
+    batch: int | None = number(None, 1, 1 << 24)
     epochs: int | None = number(None, 1, 100_000)
     patience: int = number(2, 1, 100_000)
     metric: str = text(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from recli.errors import DataError, UsageError, about
 
 if TYPE_CHECKING:
     from recli.artifacts import Factors
+    from recli.cli.console import Console
     from recli.finetune import Adapter
 
 
@@ -56,3 +58,31 @@ def read_adapted(factors: Factors, fingerprint: str, adapters: Sequence[str]) ->
 def fingerprint_of_tables(inputs: Sequence[str]) -> str:
     """Of a base that is made of several files, by their sha256."""
     return hashlib.sha256("\n".join(inputs).encode()).hexdigest()
+
+
+def with_features(adapted: Adapted, folder: str, console: Console) -> Adapted:
+    """With rows for the folder's ids that the model does not know, from their attributes, by the last adapter of
+    features. Raises UsageError where there is none, DataError for features of another spec.
+    """
+    from recli import io
+    from recli.artifacts import Features
+    from recli.finetune import with_attributes
+
+    mapping = next((delta for delta in reversed(adapted.deltas) if delta.names), None)
+    if mapping is None:
+        raise UsageError("--features: none of the adapters maps attributes to rows: give one of --adapter features")
+    factors, hashes = adapted.factors, []
+    for role, name in (("user", "users.npz"), ("item", "items.npz")):
+        if role not in mapping.names:
+            continue
+        path = os.path.join(folder, name)
+        with io.source([path]) as found:
+            features = io.read_artifact(found, Features)
+            hashes.append(io.fingerprint(found))
+        known = factors.user_ids if role == "user" else factors.item_ids
+        nums, ids = io.continued(features.ids, known, role, path)
+        with about(path):
+            factors = with_attributes(factors, mapping, role, features, nums, ids)
+        count = len(ids) - len(known)
+        console.note(f"{count:,} {role}s get rows from their attributes", fields={f"mapped_{role}s": count})
+    return replace(adapted, factors=factors, chain=(*adapted.chain, *hashes))

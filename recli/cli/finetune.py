@@ -49,7 +49,7 @@ def finetune(
     fit: Annotated[
         str,
         o.option(
-            "--fit", help="closed (least squares: rows, lora, features), gradient, or auto: closed for rows, features."
+            "--fit", help="closed (least squares: rows, lora, features), gradient, or auto: closed where it can be."
         ),
     ] = D.fit,
     rank: Annotated[int, o.option("--rank", help="lora, bilinear: rank of the change.")] = D.rank,
@@ -123,7 +123,9 @@ def finetune(
     clip: Annotated[
         float | None, o.option("--clip", help="Shorten gradients of a batch that are longer than this.")
     ] = None,
-    batch: Annotated[int, o.option("--batch", help="Pairs a step.")] = D.batch,
+    batch: Annotated[
+        int | None, o.option("--batch", help="Pairs a step [default: 8192, or a 64th of the pairs if that is less].")
+    ] = None,
     epochs: Annotated[
         int | None, o.option("--epochs", help="Passes over the pairs [default: 5]; closed: rounds [default: 1].")
     ] = None,

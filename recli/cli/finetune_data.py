@@ -47,7 +47,7 @@ def read_new(job: Job, factors: Factors) -> NewTables:
         matrix, ids = interactions.matrix, {"user": interactions.user_ids, "item": interactions.item_ids}
     else:
         interactions, matrix, ids = None, _no_pairs(), {"user": factors.user_ids, "item": factors.item_ids}
-    features = {}
+    features: dict[str, Attributes] = {}
     if job.flags["features"] is not None:
         features, ids = _read_features(job, ids, inputs)
     users, items = len(ids["user"]), len(ids["item"])

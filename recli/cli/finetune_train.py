@@ -204,8 +204,8 @@ def _report(job: Job, task: Task, delta: Adapter, outcome: Outcome, judges: Judg
     chosen = f", {outcome.chosen}" if outcome.chosen else ""
     console.note(
         f"{delta.adapter} ({outcome.fit}){chosen}: trained {outcome.trained:,} numbers of {outcome.total:,} "
-        f"({share:.2%}); {size_text(delta.nbytes)} beside a model of {size_text(model_bytes)}, with rows of {new[0]:,} new users and "
-        f"{new[1]:,} new items"
+        f"({share:.2%}); {size_text(delta.nbytes)} beside a model of {size_text(model_bytes)}, with rows of {new[0]:,} "
+        f"new users and {new[1]:,} new items"
     )
     numbers |= judges.say(delta)
     console.stats.update(numbers)

@@ -24,6 +24,7 @@ EXAMPLES = """Examples:
   recli factorize ratings.csv -o - | recli score - -o - --output-format ndjson
   recli score ratings.factors.npz -o recs.csv --expect "churn < 0.6"
   recli score ratings.factors.npz --parts 8 -o recs/
+  recli score ratings.factors.npz --adapter delta.npz -o recs.parquet
 """
 app = o.app()
 
@@ -34,6 +35,23 @@ def score(
     factors: Annotated[str, typer.Argument(metavar="FACTORS", help="A model that factorize wrote, or - (stdin).")],
     output: o.OutputPath = None,
     k: Annotated[int, o.option("--k", "-k", help="Items a user.")] = D.k,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="<file>",
+            help="A delta that recli finetune trained on this model. Can be given again, for one on top of the others; "
+            "a head comes last, for --pairs or to rerank lists.",
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        o.option(
+            "--features",
+            help="Folder of featurize --apply: its users and items that have no interactions get rows from their "
+            "attributes, by an --adapter of features.",
+        ),
+    ] = None,
     users: Annotated[
         str | None,
         o.option("--users", help="Score these users only: a table, or ids one a line; - is stdin [default: all]."),

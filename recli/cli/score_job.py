@@ -35,7 +35,7 @@ MODES = {"pairs": ".pairs.parquet", "similar": ".similar.parquet", "similar_user
 # What each mode takes beside the COMMON flags; lists, without a mode's flag, take everything.
 COMMON = (
     *("factors", "output", "columns", "no_header", "output_format", "device", "threads", "memory_limit", "no_clobber"),
-    *("dry_run", "json_", "stats", "log_format", "quiet", "verbose", "debug"),
+    *("dry_run", "json_", "stats", "log_format", "quiet", "verbose", "debug", "adapter", "features"),
 )
 TAKES = {
     "pairs": ("pairs", "truth", "truth_where"),
@@ -74,7 +74,7 @@ class Job:
         console = Console.of("score", flags)
         config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
         reading = o.read_config({name: flags[name] for name in ("columns", "no_header")}, where=flags["truth_where"])
-        read = tuple(flags[name] for name in (*INPUTS, "previous", "index"))
+        read = (*(flags[name] for name in (*INPUTS, "previous", "index")), *(flags["adapter"] or []))
         o.check_paths(read, flags["output"], flags["stats"], flags["json_"])
         path, shard = flags["output"], Shard.parse(flags["shard"]) if flags["shard"] is not None else None
         if path is None and (flags["parts"] is not None or not (flags["truth"] and mode in ("lists", "pairs"))):
@@ -90,6 +90,8 @@ class Job:
             raise UsageError(f"only one of {' and '.join(piped)} can be - (stdin)")
         if flags["truth_where"] is not None and flags["truth"] is None:
             raise UsageError(f"--truth-where {flags['truth_where']!r}: there is no --truth for it to filter")
+        if flags["features"] is not None and not flags["adapter"]:
+            raise UsageError("--features: there is no --adapter that maps attributes to rows")
         if flags["index"] == "-":
             raise UsageError("--index -: expected a file, made once and mapped by later runs")
         _check_items(flags)
@@ -109,7 +111,8 @@ class Job:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(self.flags[name] for name in (*INPUTS, "index") if self.flags[name])
+        named = tuple(self.flags[name] for name in (*INPUTS, "index") if self.flags[name])
+        return (*named, *(self.flags["adapter"] or []))
 
     def outputs(self, stack: ExitStack) -> tuple[Output | None, Callable[[dict[str, Any]], None]]:
         """The output and what writes --stats, both checked and held until the stack closes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from recli.cli import options as o
 from recli.cli.console import print_json
 from recli.cli.score_gates import Gates
+from recli.cli.score_head import head_of
 from recli.cli.score_index import make_index, read_model
 from recli.cli.score_job import Job
 from recli.cli.score_quality import HeldOut
@@ -73,7 +74,8 @@ class Listing:
         self._job, console, config = job, job.console, job.config
         device, why = kernels.choose(job.flags["device"])
         found = stack.enter_context(io.source([job.flags["factors"]]))
-        self._file, (self.model, prepared) = found.name, read_model(job, found)
+        self._file, (adapted, prepared) = found.name, read_model(job, found)
+        self.model, self.chain = adapted.factors, adapted.chain
         self.request = read_request(job, self.model, stack)
         self.backend = stack.enter_context(kernels.load(device, job.workers))
         with about(job.flags["history"]):
@@ -85,8 +87,9 @@ class Listing:
         self.block = block_users(self.model, self.request.audience, self.request.catalogue, config, job.limit)
         with about(found.name):
             if job.flags["index"] and prepared is None and not job.flags["dry_run"]:
-                prepared = make_index(job, found, self.model, self.backend)
-            self.recommender = Recommender(self.model, self.request.catalogue, config, self.backend, prepared)
+                prepared = make_index(job, adapted, self.backend)
+            head = head_of(job, adapted)
+            self.recommender = Recommender(self.model, self.request.catalogue, config, self.backend, prepared, head)
             self._explainer = Explainer(self.model) if config.explain and job.path else None
         self.users = len(self.request.audience)
         self.held_out = HeldOut(self.request, self.model, config.k) if self.request.truth else None

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
 from recli.cli.console import print_json, print_table
+from recli.cli.score_head import head_of
+from recli.cli.score_index import read_scored
 from recli.cli.score_job import Job
 from recli.errors import DataError, about
 
@@ -20,13 +22,13 @@ if TYPE_CHECKING:
     from recli.artifacts import Factors
     from recli.io import PairTable, Ratings
     from recli.kernels.spec import Kernels
+    from recli.score.rescored import Head
 
 RANKERS = ("ials", "pop")  # solvers whose scores are not in the unit of ratings
 
 
 def run(job: Job) -> None:
     from recli import io, kernels  # heavy: numpy, scipy and polars
-    from recli.artifacts import Factors
     from recli.score import block_pairs
 
     o.let_ctrl_c_through()
@@ -35,7 +37,8 @@ def run(job: Job) -> None:
     with ExitStack() as stack:
         out, write_stats = job.outputs(stack)
         found = stack.enter_context(io.source([flags["factors"]]))
-        model = io.read_artifact(found, Factors)
+        adapted = read_scored(job, found)
+        model, head = adapted.factors, head_of(job, adapted)
         table = io.PairTable(stack.enter_context(io.source([flags["pairs"]])), model, job.reading)
         truth = None
         if flags["truth"]:
@@ -49,7 +52,7 @@ def run(job: Job) -> None:
         backend = stack.enter_context(kernels.load(device, job.workers))
         tally = Tally()
         with console.progress("pairs", table.rows) as advance:
-            frames = _predictions(job, model, table, truth, backend, size, tally, advance)
+            frames = _predictions(job, model, head, table, truth, backend, size, tally, advance)
             if out:
                 out.write(lambda file: io.write_scores(frames, table.schema, job.format, file))
             else:
@@ -95,6 +98,7 @@ def _say_plan(job: Job, rows: int, size: int) -> None:
 def _predictions(
     job: Job,
     model: Factors,
+    head: Head | None,
     table: PairTable,
     truth: Ratings | None,
     kernels: Kernels,
@@ -107,7 +111,7 @@ def _predictions(
     done = 0
     for pairs in table.blocks(size):
         with about(job.flags["factors"]):
-            scores, reasons = predict(model, pairs.users, pairs.items, kernels)
+            scores, reasons = predict(model, pairs.users, pairs.items, kernels, head)
         tally.count(reasons)
         if truth:
             rated, ratings = truth.of(pairs)

@@ -33,7 +33,9 @@ def run(job: Job) -> None:
         write_stats = stack.enter_context(io.json_output(job.flags["stats"]))
         hashes = io.hash_inputs({o.flag(name): path for name, path in inputs.items()})
         listing = Listing(job, stack)
-        key = run_key(job.flags, dict(zip(inputs, hashes.values(), strict=True)), listing.backend.name)
+        flags = {name: value for name, value in job.flags.items() if name not in OF_THE_CHAIN}
+        key = run_key(flags, dict(zip(inputs, hashes.values(), strict=True)), listing.backend.name)
+        key |= {"chain": list(listing.chain)}
         parts = Parts(job, folder, listing, key)
         wanted = [job.shard] if job.shard else every
         first, end = wanted[0].bounds(listing.users)[0], wanted[-1].bounds(listing.users)[1]
@@ -56,6 +58,9 @@ def run(job: Job) -> None:
             fields={"output": job.path, "parts": len(wanted), "skipped_parts": parts.skipped},
         )
         listing.report(write_stats, {})
+
+
+OF_THE_CHAIN = ("adapter", "features")  # whose content counts, not the names
 
 
 class Parts:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from recli.cli import options as o
 from recli.cli.console import print_json
+from recli.cli.score_index import read_scored
 from recli.cli.score_job import Job
 from recli.cli.score_request import read_catalogue
 from recli.errors import DataError, about
@@ -25,7 +26,6 @@ ALL = "all"
 
 def run(job: Job) -> None:
     from recli import io, kernels  # heavy: numpy, scipy and polars
-    from recli.artifacts import Factors
     from recli.score import block_similar, similar
 
     o.let_ctrl_c_through()
@@ -35,7 +35,7 @@ def run(job: Job) -> None:
         out, write_stats = job.outputs(stack)
         assert out, "only measuring needs no output, and here is nothing to measure"
         found = stack.enter_context(io.source([job.flags["factors"]]))
-        model = io.read_artifact(found, Factors)
+        model = read_scored(job, found).factors
         vectors = model.item_factors() if role == "item" else model.P[:]
         asked = _asked(job, model, role, stack)
         candidates = read_catalogue(job, model, stack).items if role == "item" else None

@@ -1,6 +1,14 @@
 """A model and new interactions to a delta: a few percent of the parameters. One adapter, one file."""
 
-from recli.finetune.apply import apply, chain_problem, check_mergeable, head_logits, tables_of
+from recli.finetune.apply import (
+    apply,
+    chain_problem,
+    check_mergeable,
+    head_logits,
+    head_probabilities,
+    tables_of,
+    with_attributes,
+)
 from recli.finetune.artifact import Adapter
 from recli.finetune.data import NewData
 from recli.finetune.features import Attributes
@@ -37,6 +45,7 @@ __all__ = [
     "finetune",
     "fit_of",
     "head_logits",
+    "head_probabilities",
     "labelled",
     "learned_values",
     "loss_of",
@@ -45,4 +54,5 @@ __all__ = [
     "planned",
     "tables_of",
     "targets_of",
+    "with_attributes",
 ]

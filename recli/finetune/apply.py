@@ -8,14 +8,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from recli.artifacts import Factors
-from recli.checks import Arrays, check_csr
+from recli.artifacts import Factors, Features
+from recli.checks import Arrays, check_array, check_csr
 from recli.errors import DataError, UsageError
 from recli.finetune.artifact import Adapter, Parts
 from recli.finetune.bilinear import apply_bilinear
-from recli.finetune.features import apply_features
+from recli.finetune.features import Attributes, apply_features
 from recli.finetune.head import check_head, logits
 from recli.finetune.lora import apply_lora
+from recli.finetune.losses import sigmoid
 from recli.finetune.rows import apply_rows
 from recli.finetune.tables import Tables
 from recli.ids import Csr, Ids, row_numbers, to_csr
@@ -100,6 +101,17 @@ def tables_of(factors: Factors, delta: Adapter, *, applied: bool = True) -> Tabl
     return tables
 
 
+def head_probabilities(factors: Factors, head: Adapter, users: NDArray[np.int64], items: NDArray[np.int64]) -> Floats:
+    """Of pairs of numbers, -1 for ids that the model, with the head's new ones, does not know: float32[n]."""
+    at = [(nums >= 0, np.maximum(nums, 0)) for nums in (users, items)]
+    p, q = factors.P[at[0][1]], factors.item_factors(at[1][1])
+    b_u, b_v = factors.b_u[at[0][1]], factors.b_v[at[1][1]]
+    for (known, _), rows, biases in zip(at, (p, q), (b_u, b_v), strict=True):
+        rows[~known], biases[~known] = 0, 0
+    found = logits(p, q, np.asarray(b_u + b_v + factors.b, np.float32), head.parts)
+    return sigmoid(found.astype(np.float64)).astype(np.float32)
+
+
 def head_logits(factors: Factors, head: Adapter, users: NDArray[np.int64], items: NDArray[np.int64]) -> Floats:
     """What a head says of pairs of numbers, before the sigmoid: float32[n]. factors: without or with its new ids."""
     tables = tables_of(factors, head) if len(head.new_user_ids) + len(head.new_item_ids) else None
@@ -107,6 +119,39 @@ def head_logits(factors: Factors, head: Adapter, users: NDArray[np.int64], items
     b_u, b_v = (tables.b_u, tables.b_v) if tables else (factors.b_u, factors.b_v)
     biases = np.asarray(b_u[users] + b_v[items] + factors.b, np.float32)
     return logits(P[users], Q[items], biases, head.parts)
+
+
+def with_attributes(
+    factors: Factors, delta: Adapter, role: str, features: Features, nums: NDArray[np.int64], ids: Ids
+) -> Factors:
+    """The model with rows for users or items that it does not know, from their attributes. ids: the model's, then the
+    features' others; nums: the number in these of each row of features.
+
+    Raises DataError for features that the delta does not map.
+    """
+    rows_of = np.full(len(ids), -1, np.int64)
+    rows_of[nums] = np.arange(len(nums))
+    known = len(factors.user_ids if role == "user" else factors.item_ids)
+    attributes = Attributes.of(features, rows_of[known:])
+    if attributes.names != delta.names[role]:
+        raise DataError(
+            "its columns are not those that the adapter was trained on: expected what featurize --apply makes by the "
+            "same spec"
+        )
+    W = Parts(delta.parts)[f"W_{role}"]
+    rank = factors.P.shape[1]
+    check_array(f"part_W_{role}", W, np.float32, (attributes.columns, rank + 1), finite=True)
+    mapped = attributes.times(W)
+    rows, biases = np.ascontiguousarray(mapped[:, :rank]), np.ascontiguousarray(mapped[:, rank])
+    if role == "item":
+        counts = np.concatenate([factors.item_counts, np.zeros(len(rows), np.int64)])
+        Q, b_v = _behind(factors.item_factors(), rows), _behind(factors.b_v, biases)
+        return dataclasses.replace(factors, Q=Q, Q_rows=None, b_v=b_v, item_ids=ids, item_counts=counts)
+    indptr = factors.seen_indptr
+    if indptr is not None:
+        indptr = np.append(indptr, np.full(len(rows), indptr[-1]))
+    P, b_u = _behind(factors.P[:], rows), _behind(factors.b_u, biases)
+    return dataclasses.replace(factors, P=P, b_u=b_u, user_ids=ids, seen_indptr=indptr)
 
 
 def _behind(known: NDArray[np.float32], added: NDArray[np.float32]) -> NDArray[np.float32]:

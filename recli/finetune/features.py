@@ -190,11 +190,8 @@ def features_parts(attributes: dict[str, Attributes], W: dict[str, Floats], D: d
     parts: Arrays = {f"W_{role}": table for role, table in W.items()}
     for role, table in D.items():
         matrix = attributes[role].matrix
-        parts |= {f"D_{role}": table}
-        parts |= {
-            f"F_{role}_{name}": array
-            for name, array in zip(Csr._fields, (matrix.indptr, matrix.indices, matrix.values), strict=True)
-        }
+        parts[f"D_{role}"] = table
+        parts[f"F_{role}_indptr"], parts[f"F_{role}_indices"], parts[f"F_{role}_values"] = matrix
     return parts
 
 

@@ -42,6 +42,7 @@ LEARNERS: dict[str, Callable[[Base, Nums, FinetuneConfig, Kernels], Learner]] = 
     "lora": lora_learner,
 }
 CLOSED = ("rows", "lora", "features")  # adapters that have a closed form
+BATCH, STEPS = 8192, 64  # pairs at most, and steps an epoch at least, where --batch does not say
 RATERS = ("als",)  # solvers whose scores are ratings
 
 
@@ -105,8 +106,7 @@ def fit_of(config: FinetuneConfig, factors: Factors) -> str:
         raise UsageError(
             f"--fit closed: the base ({solver}) does not say which least squares its rows solve: give --fit gradient"
         )
-    closed = config.fit == "closed" or (config.fit == "auto" and config.adapter in ("rows", "features"))
-    return "closed" if closed and has and config.adapter in CLOSED else "gradient"
+    return "closed" if config.fit != "gradient" and has and config.adapter in CLOSED else "gradient"
 
 
 def loss_of(config: FinetuneConfig, factors: Factors) -> str:
@@ -382,5 +382,6 @@ def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, k
     matrix = widen(data.matrix, data.users)
     matrix = matrix._replace(values=targets_of(matrix.values, loss, negatives, factors))
     every = union_rows(had, data.items) if negatives else had[0]
-    batches = Batches(matrix, every, data.items, config.batch, negatives, sampling == "popularity", config.seed)
+    size = config.batch or max(1, min(BATCH, len(matrix.indices) // STEPS))
+    batches = Batches(matrix, every, data.items, size, negatives, sampling == "popularity", config.seed)
     return Trainer(base, learner, batches, LOSSES[loss], config, kernels)

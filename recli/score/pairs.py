@@ -10,6 +10,7 @@ from recli.config import PROCESS_BYTES
 from recli.errors import DataError
 from recli.kernels.spec import Floats, Kernels
 from recli.score.memory import fitting
+from recli.score.rescored import Head
 
 BLOCK_PAIRS = 1 << 17
 PAIR_BYTES = 400  # a pair on its way from file to file: ids twice, numbers, score, reason
@@ -28,12 +29,16 @@ def block_pairs(factors: Factors, limit: int | None, *, beside: int) -> int:
 
 
 def predict(
-    factors: Factors, users: NDArray[np.int64], items: NDArray[np.int64], kernels: Kernels
+    factors: Factors,
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+    kernels: Kernels,
+    head: Head | None = None,
 ) -> tuple[Floats, NDArray[np.uint8]]:
     """Scores float32[n] of pairs of numbers, -1 for what the model does not know, and numbers of PAIR_REASONS uint8[n].
 
-    Of an unknown user or item, what is left of the model counts: b + b_v, b + b_u, or b alone. Raises DataError where a
-    score overflows float32.
+    Of an unknown user or item, what is left of the model counts: b + b_v, b + b_u, or b alone; a head predicts from
+    these and zero rows. Raises DataError where a score overflows float32.
     """
     known_user, known_item = users >= 0, items >= 0
     reasons = np.where(known_user, 0, 1) + np.where(known_item, 0, 2)
@@ -46,6 +51,8 @@ def predict(
         item_nums, item_at = np.unique(items[both], return_inverse=True)
         rows = factors.user_rows(user_nums), factors.item_rows(item_nums)
         scores[both] = kernels.score_pairs(*rows, user_at, item_at)
+    if head is not None:
+        scores = head.scores(users, items)
     if not np.isfinite(scores).all():
         raise DataError("the model's scores overflow float32: factorize with a larger --reg")
     return scores, reasons.astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -71,13 +72,16 @@ DAMAGED = "the --index is damaged: remove it, and it will be made again"
 ARRAYS = ("rows", "norms", "order", "by_popularity", "users_by_id")
 
 
-def prepare(factors: Factors, kernels: Kernels, users_by_id: NDArray[np.int64], fingerprint: str) -> Prepared:
-    """users_by_id: int64[U], as above; fingerprint: what tells the model's file from any other."""
+def prepare(
+    factors: Factors, kernels: Kernels, users_by_id: NDArray[np.int64], fingerprints: Sequence[str]
+) -> Prepared:
+    """users_by_id: int64[U], as above; fingerprints: what tells the model's file and its adapters from any
+    others."""
     return Prepared(
         **kernels.index_arrays(kernels.index_items(factors.item_rows())),
         by_popularity=popularity(factors),
         users_by_id=users_by_id,
-        provenance=Provenance(command="score", inputs=[fingerprint], device=kernels.name),
+        provenance=Provenance(command="score", inputs=list(fingerprints), device=kernels.name),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recli.artifacts import POPULAR, Factors, Scores
 from recli.config import PROCESS_BYTES, ScoreConfig
@@ -17,7 +18,7 @@ from recli.score.caps import CAPS_BYTES, CappedRanking
 from recli.score.catalogue import Catalogue, Ranking
 from recli.score.memory import fitting
 from recli.score.prepared import DAMAGED, Prepared, PreparedRanking, popularity
-from recli.score.rescored import RescoredRanking
+from recli.score.rescored import Head, RescoredRanking, reranked
 
 BLOCK_USERS = 1 << 14
 BLOCK_ROWS = 1 << 21  # users times k
@@ -80,13 +81,14 @@ class Recommender:
         config: ScoreConfig,
         kernels: Kernels,
         prepared: Prepared | None = None,
+        head: Head | None = None,
     ) -> None:
         if config.k > len(factors.item_ids):
             most = len(factors.item_ids)
             raise UsageError(f"-k {config.k}: the model has {most} items: give at most -k {most}")
         self._factors, self._catalogue, self._config, self._kernels = factors, catalogue, config, kernels
         self._numbers = slice(None) if catalogue.items is None else catalogue.items
-        self._prepared = prepared
+        self._prepared, self._head = prepared, head
         self._popular: dict[int, Ranking | CappedRanking] = {}
 
     def lists(self, audience: Audience, block: int = BLOCK_USERS) -> Iterator[Scores]:
@@ -114,9 +116,15 @@ class Recommender:
                 ranking = self._by_popularity(theirs)
                 items[at], scores[at] = ranking.top(np.ones((len(at), 1), np.float32), config.k, theirs)
             else:
-                found = self._by_score.top(users.rows(self._factors, at), config.k, theirs)
+                found = self._best(users, at, theirs)
                 items[at], scores[at] = _cut(*found, config.min_score)
         return Scores(start=start, items=items, scores=scores, reasons=reasons)
+
+    def _best(self, users: Audience, at: NDArray[np.intp], out: Csr | None) -> tuple[Nums, Floats]:
+        rows, k = users.rows(self._factors, at), self._config.k
+        if self._head is None:
+            return self._by_score.top(rows, k, out)
+        return reranked(self._by_score, self._head, users.nums[at], rows, k, out, len(self._factors.item_ids))
 
     @cached_property
     def _items(self) -> Floats:
