@@ -64,6 +64,21 @@ def scatter(
 
 
 @nb.njit(nogil=True, cache=True)
+def group(labels: Any, indptr: Any, order: Any) -> None:
+    """The positions of each label, ascending: indptr int64[labels + 1], zeros (IN/OUT), order int[n] (OUT)."""
+    for at in range(len(labels)):
+        indptr[labels[at] + 1] += 1
+    for label in range(len(indptr) - 1):
+        indptr[label + 1] += indptr[label]
+    for at in range(len(labels)):
+        order[indptr[labels[at]]] = at
+        indptr[labels[at]] += 1
+    for label in range(len(indptr) - 1, 0, -1):
+        indptr[label] = indptr[label - 1]
+    indptr[0] = 0
+
+
+@nb.njit(nogil=True, cache=True)
 def sort_rows(indptr: Any, first: Any, last: Any, columns: Any, entries: Any) -> Any:
     """Sorts the entries of rows first to last by column, then by position (IN/OUT); how many repeat a column."""
     longest = 0

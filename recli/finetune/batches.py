@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from recli.compiled import nb
 from recli.ids import Csr, row_numbers
 from recli.kernels.spec import Floats, Nums
+from recli.sorting import group
 
 
 class PairBatch(NamedTuple):
@@ -25,7 +27,7 @@ class PairBatch(NamedTuple):
 
 
 class Batches:
-    """Every pair once an epoch, in an order that depends on the seed and the epoch alone."""
+    """Every pair once an epoch, in batches of about `size` that depend on the seed and the epoch alone."""
 
     def __init__(self, matrix: Csr, had: Csr, items: int, size: int, negatives: int, popular: bool, seed: int) -> None:
         """had: [users, items] that are no negatives. popular: negatives are drawn as often as pairs have them, else all
@@ -42,10 +44,14 @@ class Batches:
 
     def epoch(self, number: int) -> Iterator[PairBatch]:
         rng = np.random.default_rng([self._seed, number])
-        order = np.arange(len(self._users), dtype=np.int32 if len(self._users) < 2**31 else np.int64)
-        rng.shuffle(order)
-        for start in range(0, len(order), self._size):
-            at = order[start : start + self._size]
+        count = len(self._users)
+        bounds, order = np.zeros(len(self) + 1, np.int64), np.empty(count, np.int32 if count < 2**31 else np.int64)
+        # A batch has no order: its pairs stay by user, which keeps rows that follow each other in the cache.
+        group(rng.integers(len(self), size=count, dtype=np.uint32), bounds, order)
+        for start, end in itertools.pairwise(bounds.tolist()):
+            at = order[start:end]
+            if not len(at):
+                continue
             users = self._users[at]
             items = np.empty((len(at), 1 + self._negatives), np.int32)
             items[:, 0] = self._matrix.indices[at]
@@ -84,9 +90,22 @@ class Distinct:
         self._places = np.zeros(count, np.int32)
 
     def __call__(self, nums: Nums) -> tuple[NDArray[np.int64], Nums]:
-        ordered = np.sort(nums)
-        new = np.ones(len(ordered), bool)
-        new[1:] = ordered[1:] != ordered[:-1]
-        distinct = ordered[new]
-        self._places[distinct] = np.arange(len(distinct), dtype=np.int32)
-        return distinct.astype(np.int64), self._places[nums]
+        distinct, at = np.empty(len(nums), np.int64), np.empty(len(nums), np.int32)
+        count = number(np.sort(nums), nums, self._places, distinct, at)
+        return distinct[:count], at
+
+
+@nb.njit(nogil=True, cache=True)
+def number(ordered: Any, nums: Any, places: Any, distinct: Any, at: Any) -> Any:
+    """How many different numbers there are; distinct int64[n], at int32[n] (OUT); places int32, of every number, is
+    written where there are some.
+    """
+    count = 0
+    for n in range(len(ordered)):
+        if n == 0 or ordered[n] != ordered[n - 1]:
+            distinct[count] = ordered[n]
+            places[ordered[n]] = count
+            count += 1
+    for n in range(len(nums)):
+        at[n] = places[nums[n]]
+    return count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,9 +123,12 @@ class Trainer:
                     f"the loss is {value} in step {step} (epoch {number + 1}) at learning rate {rate:.3g}: give a "
                     "smaller --learning-rate, or --clip 1"
                 )
-            self._optimizer.step(gradients)
+            self.step(gradients)
             total, pairs = total + value * len(batch.users), pairs + len(batch.users)
         return total / max(1.0, pairs)
+
+    def step(self, gradients: Sequence[Gradient]) -> None:
+        self._optimizer.step(gradients)
 
     def _finite(self, epoch: int) -> Arrays:
         """The learner's state after an epoch."""

@@ -16,6 +16,7 @@ from recli.kernels.cpu.half_sweep import FAST
 from recli.kernels.cpu.simd import prefetch
 from recli.kernels.cpu.workers import Workers
 from recli.kernels.spec import Floats, Nums, Rule
+from recli.sorting import group
 
 F = np.float32
 ROWS = 1 << 9  # a task
@@ -110,26 +111,11 @@ def pair_sums(run: Workers, at: Nums, other_at: Nums, slopes: Floats, others: Fl
     """
     count = len(sums)
     indptr, order = np.zeros(count + 1, np.int64), np.empty(len(at), np.int32)
-    _group(at, indptr, order)
+    group(at, indptr, order)
     run(
         lambda first: _sums(indptr, order, other_at, slopes, others, first, min(first + ROWS, count), sums),
         range(0, count, ROWS),
     )
-
-
-@nb.njit(nogil=True, cache=True)
-def _group(at: Any, indptr: Any, order: Any) -> None:
-    """The pairs of each row, in their order (a counting sort): indptr int64[rows + 1], order int32[n] (OUT)."""
-    for n in range(len(at)):
-        indptr[at[n] + 1] += 1
-    for row in range(len(indptr) - 1):
-        indptr[row + 1] += indptr[row]
-    for n in range(len(at)):
-        order[indptr[at[n]]] = n
-        indptr[at[n]] += 1
-    for row in range(len(indptr) - 1, 0, -1):
-        indptr[row] = indptr[row - 1]
-    indptr[0] = 0
 
 
 @nb.njit(nogil=True, cache=True)
