@@ -3,9 +3,9 @@
     python benchmarks/cold.py INTERACTIONS ITEMS [--spec spec.toml] [--rank 64] [--folds 5]
 
 Items are put into folds at random; in turn, all interactions of a fold's items are taken away, `recli featurize` and
-ials learn from the others, a ridge regression maps the attributes of warm items to their factors (statistics of
-interactions are left out), and each user who has some of the fold's items gets a list of those items alone, or of the
-full catalogue without what the user has. Every interaction counts as relevant. Against it:
+ials learn from the others, the closed form of `recli finetune --adapter features` maps the attributes of warm items to
+their factors (statistics of interactions are left out), and each user who has some of the fold's items gets a list of
+those items alone, or of the full catalogue without what the user has. Every interaction counts as relevant. Against it:
 
     content     sum over the user's items of the cosine of attributes
     foretold    popularity as a ridge regression on the same attributes foretells it, log(1 + count): all that can be
@@ -13,8 +13,9 @@ full catalogue without what the user has. Every interaction counts as relevant. 
     oracle      popularity as it will turn out, counted in what was taken away: nobody can know it
     random      any order
 
-How strong the ridge is, and how much popular items weigh, is chosen for each method on items taken away from the
-training part in the same way, by ndcg@20. Intervals are 95% of a bootstrap over users, paired for differences.
+How strong the ridge is, and how much popular items weigh, is chosen by ndcg@20 on warm items that are taken to be cold:
+by the adapter itself, and for foretold on items taken away from the training part in the same way. Intervals are 95% of
+a bootstrap over users, paired for differences.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import scipy.linalg
 import scipy.sparse as sp
 
 from recli import io, kernels
@@ -36,6 +36,7 @@ from recli.artifacts import Features, Interactions
 from recli.cli.main import main as recli
 from recli.config import FactorizeConfig
 from recli.factorize import factorize
+from recli.finetune.features import Attributes, learned_map, ridge, stretched
 from recli.ids import Csr
 from recli.kernels.spec import Kernels
 from recli.metrics import Truth, per_user
@@ -46,37 +47,13 @@ METRICS = ("recall", "ndcg")
 Point = tuple[float, float]  # of REG x POWER
 
 
-def features_to_factors(
-    sparse: sp.csr_array, dense: np.ndarray, Q: np.ndarray, weights: np.ndarray, reg: float
-) -> np.ndarray:
-    """W float64[s + d + 1, r], the last row a constant, with the least
-
-        sum_i weights_i |q_i - [sparse_i, dense_i, 1] W|^2 + reg |W without the constant|^2
-
-    sparse: float[n, s]; dense: float[n, d]; Q: float[n, r]; weights: float64[n], above 0, which are scaled to a mean of
-    1. By normal equations, (s + d + 1)^2 numbers; the sparse features stay sparse.
-    """
-    weights = weights / weights.mean()
-    sparse = sparse.astype(np.float64)
-    dense = np.hstack([dense.astype(np.float64), np.ones((len(dense), 1))])
-    weighted, target = dense * weights[:, None], Q * weights[:, None]
-    across = sparse.T @ weighted
-    gram = np.block(
-        [[(sparse.T @ sparse.multiply(weights[:, None]).tocsr()).toarray(), across], [across.T, dense.T @ weighted]]
-    )
-    gram[np.diag_indices(len(gram) - 1)] += reg
-    W: np.ndarray = scipy.linalg.solve(gram, np.vstack([sparse.T @ target, dense.T @ target]), assume_a="pos")
-    return W
-
-
 @dataclass
 class Task:
     """Cold items are those from number `warm` on. P float32[U, r], Q float32[warm, r]; seen: scipy [U, items]; truth:
     the same of what was taken away.
     """
 
-    sparse: sp.csr_array
-    dense: np.ndarray
+    attributes: Attributes
     P: np.ndarray
     Q: np.ndarray
     seen: sp.csr_array
@@ -90,11 +67,17 @@ class Task:
         """What a ridge regression on the attributes makes of all items, learned from the warm ones' float[warm, m]."""
         reg, power = point
         weights = self.seen.sum(axis=0)[: self.warm] ** power
-        W = features_to_factors(self.sparse[: self.warm], self.dense[: self.warm], target, weights, reg)
-        return self.sparse @ W[: self.sparse.shape[1]] + self.dense @ W[self.sparse.shape[1] : -1] + W[-1]
+        every = matrix_of(self.attributes)
+        return every @ ridge(every[: self.warm], target, weights, reg)
 
-    def item_factors(self, point: Point) -> np.ndarray:
-        return np.vstack([self.Q, self.mapped(self.Q, point)[self.warm :]])
+    def item_factors(self, backend: Kernels) -> np.ndarray:
+        """As `recli finetune --adapter features` has them."""
+        had = self.seen[:, : self.warm].T.tocsr()
+        matrix = Csr(had.indptr.astype(np.int64), had.indices.astype(np.int32), had.data.astype(np.float32))
+        counts = self.counts().astype(np.int64)
+        W, point = learned_map(self.attributes, self.Q, counts, self.P, matrix, None, 0, backend)
+        print(f"  chosen: {point}", flush=True)
+        return np.vstack([self.Q, self.attributes.times(stretched(W, self.attributes, self.Q))[self.warm :]])
 
     def counts(self) -> np.ndarray:
         return np.asarray(self.seen.sum(axis=0), np.float64)[: self.warm]
@@ -112,7 +95,6 @@ def prepare(table: pl.DataFrame, items: Path, cold: pl.Series, spec: str | None,
         features = read(f"{folder}/features/items.npz", Features)
     model, _ = factorize(interactions, FactorizeConfig(rank=rank), backend)
     ids, users = features.ids.values, interactions.user_ids.values
-    kept = [at for at, name in enumerate(features.dense_names) if not name.startswith("statistics.")]
     taken = table.filter(
         is_cold & pl.col("user").is_in(pl.Series(users).implode()) & pl.col("item").is_in(pl.Series(ids).implode())
     )
@@ -122,8 +104,7 @@ def prepare(table: pl.DataFrame, items: Path, cold: pl.Series, spec: str | None,
     shape = len(users), len(ids)
     matrix = interactions.matrix
     return Task(
-        sparse=scipy_csr(features.sparse, len(features.sparse_names)),
-        dense=features.dense[:, kept],
+        attributes=Attributes.of(features, np.arange(len(ids))),
         P=model.P,
         Q=model.item_factors(),
         seen=scipy_csr(matrix._replace(values=np.ones(len(matrix.indices), np.float32)), len(ids)),
@@ -136,6 +117,10 @@ def read(path: str, kind: Any) -> Any:
         return io.read_artifact(found, kind)
 
 
+def matrix_of(attributes: Attributes) -> sp.csr_array:
+    return scipy_csr(attributes.matrix, attributes.columns)
+
+
 def scipy_csr(matrix: Csr, columns: int) -> sp.csr_array:
     return sp.csr_array((matrix.values, matrix.indices, matrix.indptr), shape=(len(matrix.indptr) - 1, columns))
 
@@ -143,14 +128,14 @@ def scipy_csr(matrix: Csr, columns: int) -> sp.csr_array:
 class Method:
     """scores: of users' rows and the task, float[n, items]."""
 
-    def __init__(self, task: Task, name: str, point: Point) -> None:
+    def __init__(self, task: Task, name: str, point: Point, backend: Kernels) -> None:
         self.task, self.name = task, name
         rng = np.random.default_rng(0)
-        popularity = np.append(task.counts(), np.zeros(task.dense.shape[0] - task.warm))
-        if name == "ridge":
-            self.factors = task.item_factors(point)
+        popularity = np.append(task.counts(), np.zeros(len(task.attributes.there) - task.warm))
+        if name == "features":
+            self.factors = task.item_factors(backend)
         elif name == "content":
-            both = sp.hstack([task.sparse, sp.csr_array(task.dense)], format="csr")
+            both = matrix_of(task.attributes)[:, :-1]
             norms = np.sqrt(both.multiply(both).sum(axis=1))
             self.unit = sp.diags_array(1 / np.maximum(norms, 1e-12)) @ both
         elif name == "oracle":
@@ -162,7 +147,7 @@ class Method:
         self.popularity = popularity
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        if self.name == "ridge":
+        if self.name == "features":
             return self.task.P[users] @ self.factors.T
         if self.name == "content":
             return ((self.task.seen[users] @ self.unit) @ self.unit.T).toarray()
@@ -191,11 +176,11 @@ def with_truth(task: Task) -> np.ndarray:
     return np.flatnonzero(np.diff(task.truth.indptr))
 
 
-def best_point(task: Task, name: str) -> tuple[Point, float]:
+def best_point(task: Task, name: str, backend: Kernels) -> tuple[Point, float]:
     """And its ndcg@K."""
     users = with_truth(task)
     found = {
-        point: float(judge(Method(task, name, point), users, full=False)[:, 1].mean())
+        point: float(judge(Method(task, name, point, backend), users, full=False)[:, 1].mean())
         for point in itertools.product(REG, POWER)
     }
     return max(found.items(), key=lambda item: item[1])
@@ -215,16 +200,14 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--inner", action="store_true", help="stop at what is chosen by, to compare specs")
     arguments = parser.parse_args()
     table = pl.read_parquet(arguments.interactions)
     known = table["item"].unique().sort()
     everyone = table["user"].unique().sort()
     rng = np.random.default_rng(0)
     fold = rng.integers(arguments.folds, size=len(known))
-    names = ("ridge", "content", "foretold", "oracle", "random")
+    names = ("features", "content", "foretold", "oracle", "random")
     sums = {(name, full): np.zeros((len(everyone), 1 + len(METRICS))) for name in names for full in (False, True)}
-    inner_ndcg = []
     with kernels.load("cpu", arguments.threads) as backend:
         settings = arguments.items, arguments.spec, arguments.rank, backend
         for at in range(arguments.folds):
@@ -232,30 +215,24 @@ def main() -> None:
             train = table.filter(~pl.col("item").is_in(cold.implode()))
             apart = warm.filter(rng.integers(arguments.folds, size=len(warm)) == 0)
             inner = prepare(train, settings[0], apart, *settings[1:])
-            points = {name: best_point(inner, name) for name in ("ridge", "foretold")}
-            inner_ndcg.append([points[name][1] for name in points])
+            points = {name: best_point(inner, name, backend) for name in ("foretold",)}
             print(f"fold {at}: {len(cold)} items; inner (reg, power), ndcg@{K}: {points}", flush=True)
-            if arguments.inner:
-                continue
             task = prepare(table, settings[0], cold, *settings[1:])
             users = with_truth(task)
             for name in names:
-                method = Method(task, name, points.get(name, ((0.0, 0.0), 0.0))[0])
+                method = Method(task, name, points.get(name, ((0.0, 0.0), 0.0))[0], backend)
                 for full in (False, True):
                     sums[name, full][users, :-1] += judge(method, users, full=full)
                     sums[name, full][users, -1] += 1
-    print(f"inner ndcg@{K}: ridge {np.mean(inner_ndcg, axis=0)[0]:.4f}, foretold {np.mean(inner_ndcg, axis=0)[1]:.4f}")
-    if arguments.inner:
-        return
     draws = rng.multinomial(len(everyone), np.full(len(everyone), 1 / len(everyone)), size=DRAWS)
     for full, metric in itertools.product((False, True), range(len(METRICS))):
         print(f"{METRICS[metric]}@{K}, {'full catalogue' if full else 'cold items alone'}; ridge less the other")
-        ours = sums["ridge", full]
+        ours = sums["features", full]
         for name in names:
             theirs = sums[name, full]
             own = interval(theirs[:, [metric, -1]], draws)
             gap = interval(np.stack([ours[:, metric] - theirs[:, metric], ours[:, -1]], axis=1), draws)
-            print(f"  {name:9} {own}" + ("" if name == "ridge" else f"   {gap}"))
+            print(f"  {name:9} {own}" + ("" if name == "features" else f"   {gap}"))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""An epoch of Adam on the rows that each batch touches: `recli finetune --adapter full` and PyTorch's SparseAdam, on the
-same batches, in one run.
+"""An epoch of Adam on the rows that each batch touches: `recli finetune --adapter full` and PyTorch's SparseAdam, on
+the same batches, in one run.
 
     python benchmarks/sparse_adam.py [--synthetic 100kx10kx10M] [--rank 128] [--batch 8192] [--share 1]
 
 Both start from the same factors and minimise the squared error of the same pairs, batch by batch in the same order; the
 largest difference of the two results is printed beside the seconds, so that it is seen that both did the same updates.
---share takes a part of the epoch. PyTorch is told to use as many threads. Peak memory is that of recli's run alone, less
-what there was before training (Python, pairs, base): the parameters and moments that were trained.
+--share takes a part of the epoch. PyTorch is told to use as many threads. Peak memory is that of recli's run alone,
+less what there was before training (Python, pairs, base): the parameters and moments that were trained.
 """
 
 from __future__ import annotations

@@ -122,6 +122,16 @@ def learned_map(
     return np.asarray(W, np.float32), {"reg": point[0], "power": point[1]}
 
 
+def stretched(W: Floats, attributes: Attributes, rows: Floats) -> Floats:
+    """W float32[columns, r] times what gives the rows that it makes of known ids, rows float32[n, r], their length: a
+    ridge shrinks, and a short row loses against every long one, whatever its direction.
+    """
+    warm = np.flatnonzero(attributes.there[: len(rows)] & rows.any(axis=1))
+    made = attributes.times(W)[warm]
+    short, long = (float(np.linalg.norm(one.astype(np.float64))) for one in (made, rows[warm]))
+    return np.asarray(W * (long / short), np.float32) if short > 0 else W
+
+
 def _chosen(
     points: Sequence[tuple[float, float]],
     matrix: Any,

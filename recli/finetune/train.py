@@ -20,7 +20,7 @@ from recli.finetune.bilinear import bilinear_learner, scale_learner
 from recli.finetune.budget import Chosen, choose
 from recli.finetune.closed import usable
 from recli.finetune.data import NewData
-from recli.finetune.features import Attributes, MappedRows, features_parts, learned_map
+from recli.finetune.features import Attributes, MappedRows, features_parts, learned_map, stretched
 from recli.finetune.head import Head, input_scale
 from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
 from recli.finetune.loop import LastGoodError, Trained, Trainer, Watch
@@ -311,7 +311,7 @@ def _mapped(
             config.seed,
             kernels,
         )
-        maps[role] = W
+        maps[role] = W = np.column_stack([stretched(W[:, :-1], attributes, rows[side]), W[:, -1]])
         chosen.append(f"{role}s: " + ", ".join(f"{name} {value:g}" for name, value in point.items()))
         added, biases = (array.copy() for array in ends[role])
         cold = np.setdiff1d(np.arange(len(rows[side]), len(rows[side]) + len(added)), task.data.touched[side])
