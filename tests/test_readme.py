@@ -57,7 +57,7 @@ def test_commands_run_in_order_and_outputs_read_as_shown(folder: Path) -> None:
         assert [row[1] for row in rows] == list(range(1, 11))
 
 
-@pytest.mark.parametrize("page", ["recipes.md", "features.md"])
+@pytest.mark.parametrize("page", ["recipes.md", "features.md", "finetune.md"])
 def test_pages_run_in_order(page: str, folder: Path) -> None:
     for _, kind, body in re.findall(BLOCK, (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL):
         if kind == "sh":
