@@ -27,23 +27,21 @@ Doubles = NDArray[np.float64]
 
 
 class BilinearRows:
-    """Users' rows M^T p: their dot products with the items' are p^T M q. A starts at zero, B with orthonormal
-    columns.
-    """
+    """Items' rows M q, so that users folded in later meet them. A starts at zero, B with orthonormal columns."""
 
     def __init__(self, base: Base, rank: int, rng: np.random.Generator, kernels: Kernels) -> None:
-        self._base, self._kernels = BaseRows(base.users, kernels), kernels
+        self._base, self._kernels = BaseRows(base.items, kernels), kernels
         self.left = Parameter.zeros(base.rank, rank, kernels)
         self.right = Parameter.of(np.ascontiguousarray(directions(rank, base.rank, rng).T), kernels)
         self._taken: Any = None
 
     def take(self, nums: NDArray[np.int64]) -> Any:
         self._taken, (left, right) = self._base.take(nums), self._matrices()
-        return self._kernels.combine([self._taken], np.eye(len(left)) + left @ right.T)
+        return self._kernels.combine([self._taken], np.eye(len(left)) + right @ left.T)
 
     def gradients(self, nums: NDArray[np.int64], gain: Any) -> Sequence[Gradient]:
-        slope, (left, right) = self._kernels.gram([self._taken], gain), self._matrices()  # by M
-        tables = (self._kernels.table((one).astype(np.float32)) for one in (slope @ right, slope.T @ left))
+        slope, (left, right) = self._kernels.gram([self._taken], gain), self._matrices()  # by M^T
+        tables = (self._kernels.table(one.astype(np.float32)) for one in (slope.T @ right, slope @ left))
         return [Gradient(*one) for one in zip((self.left, self.right), (None, None), tables, strict=True)]
 
     def _matrices(self) -> tuple[Doubles, Doubles]:
@@ -52,10 +50,10 @@ class BilinearRows:
 
 
 class ScaledRows:
-    """Users' rows, each column multiplied by 1 + a number of its own."""
+    """Items' rows, each column multiplied by 1 + a number of its own."""
 
     def __init__(self, base: Base, kernels: Kernels) -> None:
-        self._base, self._kernels = BaseRows(base.users, kernels), kernels
+        self._base, self._kernels = BaseRows(base.items, kernels), kernels
         self.parameter = Parameter.zeros(1, base.rank, kernels)
         self._taken: Any = None
 
@@ -73,27 +71,27 @@ def bilinear_learner(base: Base, nums: Nums, config: FinetuneConfig, kernels: Ke
     """Raises DataError where the rank exceeds the base's."""
     if config.rank > base.rank:
         raise DataError(f"--rank {config.rank}: the model has rank {base.rank}: give at most that")
-    users = BilinearRows(base, config.rank, np.random.default_rng(config.seed), kernels)
-    parameters = {"A": users.left, "B": users.right}
-    return Learner(users, FrozenRows(base.items, kernels), TrainedBiases(base, kernels, None), parameters)
+    items = BilinearRows(base, config.rank, np.random.default_rng(config.seed), kernels)
+    parameters = {"A": items.left, "B": items.right}
+    return Learner(FrozenRows(base.users, kernels), items, TrainedBiases(base, kernels, None), parameters)
 
 
 def scale_learner(base: Base, nums: Nums, config: FinetuneConfig, kernels: Kernels) -> Learner:
-    users = ScaledRows(base, kernels)
-    parameters = {"m": users.parameter}
-    return Learner(users, FrozenRows(base.items, kernels), TrainedBiases(base, kernels, None), parameters)
+    items = ScaledRows(base, kernels)
+    parameters = {"m": items.parameter}
+    return Learner(FrozenRows(base.users, kernels), items, TrainedBiases(base, kernels, None), parameters)
 
 
 def apply_bilinear(arrays: Arrays, tables: Tables) -> Tables:
-    """Of bilinear and scale: M goes into the users' rows."""
-    rank = tables.P.shape[1]
+    """Of bilinear and scale: M goes into the items' rows."""
+    rank = tables.Q.shape[1]
     if "m" in arrays:
         check_array("m", arrays["m"], np.float32, (1, rank), finite=True)
-        P = tables.P * (1 + arrays["m"][0])
+        Q = tables.Q * (1 + arrays["m"][0])
     else:
         columns = arrays["A"].shape[1] if arrays["A"].ndim == 2 else -1
         for name in ("A", "B"):
             check_array(name, arrays[name], np.float32, (rank, columns), finite=True)
         left, right = (arrays[name].astype(np.float64) for name in ("A", "B"))
-        P = tables.P @ (np.eye(rank) + left @ right.T).astype(np.float32)
-    return Tables(P, tables.Q, tables.b_u, tables.b_v, tables.b)
+        Q = tables.Q @ (np.eye(rank) + right @ left.T).astype(np.float32)
+    return Tables(tables.P, Q, tables.b_u, tables.b_v, tables.b)

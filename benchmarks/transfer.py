@@ -1,0 +1,138 @@
+"""From one domain to another: a model of ml-1m, adapted to the titles that ml-100k shares with it, by a tenth of its
+users. Is it better than what that tenth alone teaches?
+
+    python benchmarks/transfer.py ML_1M ML_100K [--share 0.1] [--rank 64]
+
+Both are folders with interactions.parquet and items.parquet. Items are the same where their titles are, letter by
+letter. The users of ml-100k are new: a share of them is what the models may learn from, the others are judged: each is
+folded in from four fifths of what he has, and recall@20 and ndcg@20 are taken on the last fifth, over the shared
+titles. Intervals are 95% of a bootstrap over users, of each contestant's difference to training on the share alone,
+whose rank is the best of several; --seeds other shares are drawn as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recli import io, kernels
+from recli.artifacts import Factors, Interactions, Provenance
+from recli.config import FactorizeConfig, FinetuneConfig, ScoreConfig
+from recli.factorize import factorize
+from recli.finetune import NewData, Task, apply, finetune
+from recli.ids import Csr, Ids, take_rows, to_csr
+from recli.kernels.spec import Kernels
+from recli.metrics import Truth, per_user
+from recli.score import Audience, Catalogue, RowProblem, fold_in, recommend
+from recli.splits import apart, take_pairs
+
+K, DRAWS = 20, 2000
+RANKS = 8, 16, 32, 64  # tried for the model of the share alone; the best counts
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "rows": {"adapter": "rows"},
+    "lora 4": {"adapter": "lora", "rank": 4},
+    "scale": {"adapter": "scale"},
+    "bilinear 4": {"adapter": "bilinear", "rank": 4},
+    "bias": {"adapter": "bias"},
+}
+
+
+def read(folder: Path, title: str) -> pl.DataFrame:
+    """Columns user and title, each pair once."""
+    items = pl.read_parquet(folder / "items.parquet", columns=["item", title]).rename({title: "title"})
+    pairs = pl.read_parquet(folder / "interactions.parquet", columns=["user", "item"])
+    return pairs.join(items, on="item").select("user", "title").unique(maintain_order=True)
+
+
+def interactions(table: pl.DataFrame, titles: pl.Series) -> Interactions:
+    """Items are numbered as in titles; users as they come."""
+    users = table["user"].unique().sort()
+    user = users.search_sorted(table["user"]).to_numpy().astype(np.int32)
+    item = (
+        table["title"].replace_strict(titles, pl.int_range(len(titles), eager=True), return_dtype=pl.Int32).to_numpy()
+    )
+    ones = np.ones(len(table), np.float32)
+    matrix, _ = to_csr(user, item, ones, len(users), len(titles), "last")
+    return Interactions(matrix=matrix, user_ids=Ids(users.to_numpy()), item_ids=Ids(np.arange(len(titles))))
+
+
+def judged(model: Factors, known: Csr, truth: Csr, allowed: np.ndarray, backend: Kernels) -> np.ndarray:
+    """float64[users, 2]: recall and ndcg of each user who has some truth; all are unknown to the model."""
+    users = np.flatnonzero(np.diff(truth.indptr))
+    history, wanted = take_rows(known, users, values=True), take_rows(truth, users)
+    audience = Audience(np.full(len(users), -1), history=RowProblem(model).learned(history, weighted=False))
+    found = []
+    catalogue = Catalogue(np.flatnonzero(allowed).astype(np.int32))
+    for block in recommend(model, fold_in(audience, model, backend), catalogue, ScoreConfig(k=K), backend):
+        at = np.arange(block.start, block.start + len(block.items))
+        metrics = per_user(block.items, Truth(wanted, np.diff(wanted.indptr)).rows(at))
+        found.append(np.stack([metrics["recall"], metrics["ndcg"]], axis=1))
+    return np.concatenate(found)
+
+
+def adapted(base: Factors, some: Interactions, flags: dict[str, Any], backend: Kernels) -> Factors:
+    joined = io.continue_ids(some, base, "some")
+    data = NewData(joined.matrix, joined.matrix, len(joined.user_ids), len(joined.item_ids))
+    task = Task(base, data, joined.user_ids, joined.item_ids, ("base",), Provenance())
+    return apply(base, finetune(task, FinetuneConfig(**flags), backend)[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    source, target = read(arguments.source, "title"), read(arguments.target, "movie_title")
+    target = target.with_columns(pl.col("user") + 1_000_000)  # other people
+    titles = source["title"].unique().sort()
+    shared = titles.is_in(target["title"].unique().implode()).to_numpy()
+    target = target.filter(pl.col("title").is_in(titles.implode()))
+    print(
+        f"{shared.sum()} shared titles, {target['user'].n_unique()} users and {len(target)} pairs of the target with them"
+    )
+    with kernels.load("cpu", arguments.threads) as backend:
+        base, _ = factorize(interactions(source, titles), FactorizeConfig(rank=arguments.rank), backend)
+        sums: dict[str, list[np.ndarray]] = {}
+        for seed in range(arguments.seeds):
+            rng = np.random.default_rng(seed)
+            users = rng.permutation(target["user"].unique().sort().to_numpy())
+            few = pl.Series(users[: round(arguments.share * len(users))])
+            some = interactions(target.filter(pl.col("user").is_in(few.implode())), titles)
+            others = interactions(target.filter(~pl.col("user").is_in(few.implode())), titles)
+            held, _ = apart(others.matrix, "random", 0.2, seed)
+            known, truth = take_pairs(others.matrix, ~held), take_pairs(others.matrix, held)
+            alone = {}
+            for rank in RANKS:
+                model, _ = factorize(some, FactorizeConfig(rank=rank), backend)
+                alone[rank] = judged(model, known, truth, shared, backend)
+            best = max(alone, key=lambda rank: float(alone[rank][:, 1].mean()))
+            results = {"share alone": alone[best], "base": judged(base, known, truth, shared, backend)}
+            for name, flags in ADAPTERS.items():
+                results[name] = judged(adapted(base, some, flags, backend), known, truth, shared, backend)
+            print(
+                f"seed {seed}: {len(few)} users teach, {len(results['base'])} are judged; rank {best} alone", flush=True
+            )
+            for name, values in results.items():
+                sums.setdefault(name, []).append(values)
+    rng = np.random.default_rng(0)
+    every = {name: np.concatenate(values) for name, values in sums.items()}
+    draws = rng.multinomial(len(every["base"]), np.full(len(every["base"]), 1 / len(every["base"])), size=DRAWS)
+    draws = draws / draws.sum(axis=1, keepdims=True)
+    print(f"{'':12} recall@{K}  ndcg@{K}   recall less the share alone's [95%]")
+    for name, values in every.items():
+        gap = values[:, 0] - every["share alone"][:, 0]
+        low, high = np.quantile(draws @ gap, [0.025, 0.975])
+        recall, ndcg = values.mean(axis=0)
+        print(f"{name:12} {recall:9.4f} {ndcg:8.4f}   {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+
+
+if __name__ == "__main__":
+    main()
