@@ -14,8 +14,10 @@ the contestant does not know included. Users whom it does not know get the items
     others     adapters of recli finetune: their rank, rounds or epochs, and the share of the base's numbers that is
                trained (rows of new users and items not counted, since they have no others)
 
-The gain is what a contestant adds to stale, as a share of what retrain adds. Seconds are those of computing alone, the
-median of --repeats; for retrain, of factorize(), for adapters, of numbering the new interactions and of finetune().
+The old column is forgetting: which share of what users had in the base's interactions (at most 20) is in lists of 20
+with nothing left out. The gain is what a contestant adds to stale, as a share of what retrain adds. Seconds are those
+of computing alone, the median of --repeats; for retrain, of factorize(), for adapters, of numbering the new
+interactions and of finetune().
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from recli.bench.drift import drifting
 from recli.bench.synthetic import parse_size
 from recli.config import FactorizeConfig, FinetuneConfig, ScoreConfig
 from recli.factorize import factorize
-from recli.finetune import Adapter, NewData, Task, apply, finetune
+from recli.finetune import Adapter, NewData, Task, apply, exam_of_old, finetune, tables_of
+from recli.finetune.tables import Tables
 from recli.ids import Csr, Ids, row_numbers, take_rows, to_csr
 from recli.kernels.spec import Kernels
 from recli.metrics import RankingQuality, Truth
@@ -47,6 +50,7 @@ PARTS = 0.7, 0.2  # of the interactions: the base's, the new ones; the rest judg
 # Of the base and the new interactions: a model, or what makes one of the base, and the share that was trained.
 Contestant = Callable[[Factors, Interactions], tuple[Factors | Adapter, float]]
 ADAPTERS: dict[str, dict[str, Any]] = {
+    **{f"rows, stay {stay:g}": {"adapter": "rows", "stay": stay} for stay in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)},
     "bias": {"adapter": "bias", "epochs": 2},
     "scale": {"adapter": "scale", "epochs": 1},
     "bilinear 8": {"adapter": "bilinear", "rank": 8, "epochs": 1},
@@ -165,14 +169,33 @@ def adapter(config: FinetuneConfig, backend: Kernels) -> Contestant:
     return adapted
 
 
-def timed(contestant: Contestant, base: Factors, new: Interactions, repeats: int) -> tuple[Factors, float, float]:
-    """Its model, the share that it trained, and the median of its seconds."""
+def timed(
+    contestant: Contestant, base: Factors, new: Interactions, repeats: int
+) -> tuple[Factors | Adapter, float, float]:
+    """What it makes, the share that it trained, and the median of its seconds."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
         made, share = contestant(base, new)
         seconds.append(time.perf_counter() - began)
-    return apply(base, made) if isinstance(made, Adapter) else made, share, statistics.median(seconds)
+    return made, share, statistics.median(seconds)
+
+
+def kept(base: Factors, made: Factors | Adapter, backend: Kernels) -> float:
+    """recall_capped@20 of what users of the base had, nothing left out; of a base and its adapters alone."""
+    if not isinstance(made, Adapter):
+        tables, items = (
+            Tables(base.P[:], base.item_factors(), base.b_u, base.b_v, np.float32(base.b)),
+            len(base.item_ids),
+        )
+        if made is not base:
+            return np.nan
+    else:
+        tables = tables_of(base, made)
+        items = len(tables.Q)
+    exam = exam_of_old(base, None, items, 0, backend)
+    assert exam is not None
+    return exam.of_tables(tables)
 
 
 def read(path: Path) -> Log:
@@ -213,16 +236,18 @@ def main() -> None:
         entrants = contestants(named["both"], config, backend)
         results = {}
         for name, contestant in entrants.items():
-            model, share, seconds = timed(contestant, base, named["new"], arguments.repeats)
-            results[name] = exam.recall(model, backend), share, seconds
-    (low, *_), (high, _, whole) = results["stale"], results["retrain"]
+            made, share, seconds = timed(contestant, base, named["new"], arguments.repeats)
+            model = apply(base, made) if isinstance(made, Adapter) else made
+            results[name] = exam.recall(model, backend), kept(base, made, backend), share, seconds
+    (low, *_), (high, _, _, whole) = results["stale"], results["retrain"]
     most = (high - low) or np.nan
     print(
-        f"{'contestant':18} recall@{K}    gain  trained  seconds  of retrain's   (retrain/stale: {high / low - 1:+.1%})"
+        f"{'contestant':18} recall@{K}    gain     old  trained  seconds  of retrain's   (retrain/stale: "
+        f"{high / low - 1:+.1%})"
     )
-    for name, (recall, share, seconds) in results.items():
+    for name, (recall, old, share, seconds) in results.items():
         gain = (recall - low) / most
-        print(f"{name:18} {recall:9.4f} {gain:7.1%} {share:8.2%} {seconds:8.2f} {seconds / whole:13.1%}")
+        print(f"{name:18} {recall:9.4f} {gain:7.1%} {old:7.4f} {share:8.2%} {seconds:8.2f} {seconds / whole:13.1%}")
 
 
 if __name__ == "__main__":

@@ -107,8 +107,9 @@ def main() -> None:
             other, other_loss, P2, Q2 = theirs(P, Q, batches, arguments.threads)
             gap = max(float(np.abs(P1 - P2).max()), float(np.abs(Q1 - Q2).max()))
             print(
-                f"recli {seconds:.2f} s, loss {loss:.6f}, {held / 2**20:.0f} MB more (factors {(P.nbytes + Q.nbytes) / 2**20:.0f}"
-                f" MB); PyTorch {other:.2f} s, loss {other_loss:.6f}; ratio {other / seconds:.2f}; largest difference {gap:.1e}",
+                f"recli {seconds:.2f} s, loss {loss:.6f}, {held / 2**20:.0f} MB more (factors "
+                f"{(P.nbytes + Q.nbytes) / 2**20:.0f} MB); PyTorch {other:.2f} s, loss {other_loss:.6f}; "
+                f"ratio {other / seconds:.2f}; largest difference {gap:.1e}",
                 flush=True,
             )
 
