@@ -95,9 +95,7 @@ def main() -> None:
     titles = source["title"].unique().sort()
     shared = titles.is_in(target["title"].unique().implode()).to_numpy()
     target = target.filter(pl.col("title").is_in(titles.implode()))
-    print(
-        f"{shared.sum()} shared titles, {target['user'].n_unique()} users and {len(target)} pairs of the target with them"
-    )
+    print(print(f"{shared.sum()} titles, {target['user'].n_unique()} users and {len(target)} pairs of the target"))
     with kernels.load("cpu", arguments.threads) as backend:
         base, _ = factorize(interactions(source, titles), FactorizeConfig(rank=arguments.rank), backend)
         sums: dict[str, list[np.ndarray]] = {}

@@ -96,7 +96,7 @@ def tables_of(factors: Factors, delta: Adapter, *, applied: bool = True) -> Tabl
         return tables
     with np.errstate(over="ignore", invalid="ignore"):
         tables = APPLY[delta.adapter](Parts(delta.parts), tables)
-    if not all(np.isfinite(one).all() for one in (tables.P, tables.Q, tables.b_u, tables.b_v)):
+    if not all(np.isfinite(one).all() for one in (tables.P, tables.Q, tables.b_u, tables.b_v, tables.b)):
         raise DataError("the model with the adapter overflows float32")
     return tables
 

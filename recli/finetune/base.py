@@ -46,6 +46,11 @@ class Base:
         return self.users.rank
 
     @property
+    def biased(self) -> bool:
+        """Does it have biases, or a level?"""
+        return bool(self.users.biases.any() or self.items.biases.any() or self.level)
+
+    @property
     def parameters(self) -> int:
         """Of the model before anything was added: factors and those biases that it has."""
         biases = sum(len(side.rows) for side in (self.users, self.items) if side.biases[: len(side.rows)].any())

@@ -37,9 +37,11 @@ def choose(base: Base, data: NewData, config: FinetuneConfig) -> Chosen:
         return Chosen(config, nums, "")
     budget, rank, rows = int(config.trainable * base.parameters), base.rank, len(nums[0]) + len(nums[1])
     flag = f"--trainable {config.trainable:.4g}"
+    biased = int(base.biased)
     if config.adapter == "lora":
-        most = min(budget // max(1, rows + 2 * rank), rank)
-        return Chosen(_ranked(config, most, flag, rows + 2 * rank), nums, f"rank {most}")
+        width = rank + (0 if config.fit == "gradient" else biased)  # closed forms move biases with the rows
+        most = min(budget // max(1, rows + 2 * width), rank)
+        return Chosen(_ranked(config, most, flag, rows + 2 * width), nums, f"rank {most}")
     if config.adapter == "bilinear":
         most = min(budget // max(1, 2 * rank), rank)
         return Chosen(_ranked(config, most, flag, 2 * rank), nums, f"rank {most}")
@@ -52,12 +54,13 @@ def choose(base: Base, data: NewData, config: FinetuneConfig) -> Chosen:
             dataclasses.replace(config, hidden=min(hidden, 65536)), nums, f"{min(hidden, 65536)} hidden units"
         )
     if config.adapter in ("rows", "bias"):
-        each = rank if config.adapter == "rows" else 1
-        kept = _busiest(data, nums, budget // max(1, each))
+        each, level = (rank + biased, biased) if config.adapter == "rows" else (1, 1)  # level: b
+        kept = _busiest(data, nums, max(0, budget - level) // max(1, each))
         if not len(kept[0]) + len(kept[1]):
-            raise UsageError(f"{flag}: allows {budget} numbers, a row has {each}")
+            least = each + level
+            raise UsageError(f"{flag}: allows {budget} numbers, --adapter {config.adapter} takes {least} at least")
         return Chosen(config, kept, f"{len(kept[0]):,} users and {len(kept[1]):,} items with the most new pairs")
-    taken = {"scale": rank, "full": base.parameters}.get(config.adapter, 0)
+    taken = {"scale": rank, "full": rows * (rank + biased) + biased}.get(config.adapter, 0)
     if taken > budget:
         raise UsageError(f"{flag}: allows {budget} numbers, --adapter {config.adapter} trains {taken}")
     return Chosen(config, nums, "")

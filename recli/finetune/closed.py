@@ -158,8 +158,10 @@ class ClosedForm:
 
     def _others_counts(self, side: int) -> NDArray[np.float64]:
         other = 1 - side
+        counts = self._counts[other].astype(np.float64)
         new = np.diff((self._data.matrix, self._data.by_item)[other].indptr)
-        return np.asarray(self._counts[other] + new, np.float64)
+        counts[: len(new)] += new  # the matrix may end before users who have attributes alone
+        return counts
 
     def _pairs(self, side: int, nums: NDArray[np.int64], scores: Floats) -> Pairs:
         every = (self._data.matrix, self._data.by_item)[side]

@@ -213,9 +213,9 @@ def apply_features(arrays: Arrays, tables: Tables) -> Tables:
             continue
         indptr, indices, values = (arrays[f"F_{role}_{name}"] for name in Csr._fields)
         D = arrays[f"D_{role}"]
-        columns = len(D)
+        columns = D.shape[0] if D.ndim == 2 else -1
+        check_array(f"D_{role}", D, np.float32, (columns, rows.shape[1]), finite=True)
         check_csr(f"F_{role}_", indptr, indices, len(rows), columns)
         check_array(f"F_{role}_values", values, np.float32, (len(indices),), finite=True)
-        check_array(f"D_{role}", D, np.float32, (columns, rows.shape[1]), finite=True)
         changed[role] = rows + np.asarray(_scipy(Csr(indptr, indices, values), columns) @ D, np.float32)
     return Tables(changed["user"], changed["item"], tables.b_u, tables.b_v, tables.b)

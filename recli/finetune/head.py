@@ -33,7 +33,9 @@ class Head:
 
     @classmethod
     def start(cls, scale: Floats, hidden: int, rng: np.random.Generator, kernels: Kernels) -> Head:
-        """Of zero output: w and o are zero. V is drawn as He et al. 2015 do for relu."""
+        """Of next to no output: w is zero, o small, so that gradients reach V, which is drawn as He et al. 2015 do for
+        relu.
+        """
         n = len(scale)
         V = (rng.standard_normal((n, hidden)) * np.sqrt(2 / n)).astype(np.float32)
         o = (rng.standard_normal((hidden, 1)) * 0.01).astype(np.float32)

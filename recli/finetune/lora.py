@@ -82,7 +82,7 @@ def apply_lora(arrays: Arrays, tables: Tables) -> Tables:
     ):
         nums = checked_nums(role, arrays[role], len(rows))
         own, shared = arrays[f"A_{name}"], arrays[f"B_{name}"]
-        rank, columns = own.shape[1] if own.ndim == 2 else -1, width + (shared.shape[-1] == width + 1)
+        rank, columns = own.shape[1] if own.ndim == 2 else -1, width + (shared.shape[-1:] == (width + 1,))
         check_array(f"A_{name}", own, np.float32, (len(nums), rank), finite=True)
         check_array(f"B_{name}", shared, np.float32, (rank, columns), finite=True)
         moves = own @ shared

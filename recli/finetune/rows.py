@@ -57,8 +57,7 @@ def _learner(
     *,
     biased: bool = False,
 ) -> Learner:
-    has_biases = bool(base.users.biases.any() or base.items.biases.any() or base.level)
-    biases = TrainedBiases(base, kernels, nums if biased or has_biases else None)
+    biases = TrainedBiases(base, kernels, nums if biased or base.biased else None)
     constants: Arrays = {"users": nums[0], "items": nums[1]}
     return Learner(users, items, biases, {**parameters, **biases.parameters}, constants)
 

@@ -28,7 +28,7 @@ from recli.finetune.lora import lora_learner
 from recli.finetune.losses import LOSSES, NEGATIVES
 from recli.finetune.rows import Nums, bias_learner, rows_learner
 from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows
-from recli.ids import Csr, Ids, transpose, union_rows, widen
+from recli.ids import Csr, Ids, take_rows, transpose, union_rows, widen
 from recli.kernels.spec import Floats, Kernels
 from recli.least_squares import confidence
 from recli.score.row_problem import Settings, settings_of
@@ -294,7 +294,7 @@ def _mapped(
     them.
     """
     factors = task.factors
-    seen = factors.seen
+    seen = factors.seen and take_rows(factors.seen, np.arange(len(rows[0])))  # whose values, all ones, may be left out
     maps, chosen, ends = {}, [], {"user": new.users, "item": new.items}
     for side, role in enumerate(("user", "item")):
         if role not in task.features:

@@ -8,7 +8,7 @@ import pytest
 from recli.ids import Csr
 from recli.kernels import load
 from recli.kernels.spec import Kernels
-from tests.kernels.problems import csr
+from tests.kernels.problems import csr, problem
 
 
 def dense(matrix: Csr, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -64,3 +64,46 @@ def test_threads_change_no_bit(fast: Kernels) -> None:
             gram = kernels.gram([table], table)
             results.append(kernels.host(table).tobytes() + gram.tobytes())
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("rank", [1, 5, 16, 21])
+def test_products_take_tables_of_any_origin(kernels: Kernels, rank: int) -> None:
+    """Those that were fetched, viewed, gained or are zeros are tables as others are."""
+    rng = np.random.default_rng(0)
+    matrix, rows = csr(rng, list(range(31)), 200), rng.standard_normal((200, rank)).astype(np.float32)
+    handle, every = kernels.matrix(matrix), np.arange(200, dtype=np.int32)
+    expected = dense(matrix, 200) @ rows.astype(float)
+    gained, _ = kernels.pair_gradients(
+        kernels.table(rows), kernels.table(rows), every, every, np.full(200, 2, np.float32)
+    )
+    for table, factor in (
+        (kernels.take(rows, every.astype(np.int64)), 1),
+        (kernels.view(rows), 1),
+        (gained, 2),
+        (kernels.zeros(200, rank), 0),
+    ):
+        np.testing.assert_allclose(kernels.host(kernels.product(handle, table)), factor * expected, atol=2e-4)
+        np.testing.assert_array_equal(kernels.host(table), np.float32(factor) * rows)
+
+
+@pytest.mark.parametrize("rank", [1, 5, 21])
+def test_sweeps_take_tables_of_any_origin(kernels: Kernels, rank: int) -> None:
+    of = problem(rank, shift=0.1)
+
+    solve = kernels.take(of.X, np.arange(len(of.X)))
+    fixed = kernels.take(of.Y, np.arange(len(of.Y)))
+    kernels.half_sweep(
+        kernels.matrix(of.matrix),
+        solve,
+        fixed,
+        targets=of.targets(),
+        alpha0=of.alpha0,
+        regularization=of.regularization,
+        steps=64,
+        relaxation=1.0,
+    )
+    assert kernels.host(solve).shape == of.X.shape
+    scores = kernels.host(solve).astype(float) @ kernels.host(fixed).T.astype(float)
+    exact = of.exact() @ of.Y.astype(float).T
+    exact[np.diff(of.matrix.indptr) == 0] = 0
+    np.testing.assert_allclose(scores, exact, atol=1e-4 * np.abs(exact).max())

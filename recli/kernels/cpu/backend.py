@@ -44,6 +44,11 @@ class Table:
     def filled(self) -> Floats:
         return self.rows[:, : self.rank]
 
+    def widen(self) -> None:
+        """Gives the rows the zero columns that products and sweeps take them to have, where they have none yet."""
+        if self.rows.shape[1] != padded_width(self.rank):
+            self.rows, self.pool = pad(self.filled), None
+
     def __del__(self) -> None:
         if self.pool:
             self.pool.give_back(self.rows)
@@ -80,6 +85,7 @@ class CpuKernels:
         return table.filled.copy()
 
     def product(self, matrix: SparseMatrix | DenseMatrix, table: Table) -> Table:
+        table.widen()
         with self._blas.limit(limits=1):
             return Table(matrix.times(table.rows, self._run), table.rank)
 
@@ -105,6 +111,8 @@ class CpuKernels:
         tolerance: float = 0.0,
         frozen: tuple[int, ...] = (),
     ) -> SweepStats:
+        for table in (solve, fixed):
+            table.widen()
         width = fixed.rows.shape[1]
         gram_diagonal, spread = np.zeros(width, np.float32), np.zeros(width, np.float32)
         spectrum = None
