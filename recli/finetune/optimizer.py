@@ -66,9 +66,9 @@ class Optimizer:
         at, warm = self.done + 1, self._config.warm_up * self._steps
         if at <= warm:
             return self._highest * at / warm
-        left = (self._steps - self.done) / max(1.0, self._steps - warm)
+        left = min(1.0, (self._steps - self.done) / max(1.0, self._steps - warm))
         share = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left)))}
-        return self._highest * min(1.0, share[self._config.schedule])
+        return self._highest * share[self._config.schedule]
 
     def prepare(self, parameters: Sequence[Parameter]) -> None:
         for parameter in parameters:

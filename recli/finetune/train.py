@@ -139,10 +139,7 @@ def finetune(
     """
     factors, data = task.factors, task.data
     rank = factors.P.shape[1]
-    if not rank and config.adapter not in ("bias",):
-        raise DataError("the model has rank 0 (solver pop): there are no rows to adapt, but --adapter bias can")
-    if config.adapter in ("lora", "bilinear") and config.trainable is None and config.rank > rank:
-        raise UsageError(f"--rank {config.rank}: the model has rank {rank}: give at most that")
+    _check_rank(rank, config)
     settings, fit = settings_or_none(factors), fit_of(config, factors)
     counts = data.counts(factors)
     P, Q = factors.P[:], factors.item_factors()
@@ -167,6 +164,7 @@ def finetune(
         fold_in_new(form, task.known, data)
     new = extended(form, task.known, _zeros(task)) if form else _empty(task, rank)
     if config.adapter == "features":
+        _check_share(task, config, base.parameters)
         new, maps, text, trained = _mapped(task, (P, Q), counts, new, config, kernels)
         parts = features_parts(dict(task.features), maps, {})
     if fit == "gradient":
@@ -178,7 +176,7 @@ def finetune(
             if error.epochs:
                 error.delta = _delta(task, config, fit, _parts(task, learner, maps, kernels), new, kernels)
             raise
-        parts, trained = _parts(task, learner, maps, kernels), learner.size
+        parts, trained = _parts(task, learner, maps, kernels), learner.size - _of_new_ids(task, learner)
     delta = _delta(task, config, fit, parts, new, kernels)
     loss = loss_of(config, factors) if fit == "gradient" else ""
     return delta, Outcome(fit, trained, base.parameters, text, run, config, loss)
@@ -186,24 +184,55 @@ def finetune(
 
 def planned(task: Task, config: FinetuneConfig) -> tuple[int, int, str]:
     """How many numbers would be trained, of how many, and what --trainable chooses."""
-    rank = task.factors.P.shape[1]
+    rank, fit = task.factors.P.shape[1], fit_of(config, task.factors)
+    _check_rank(rank, config)
     base = _base(task, task.factors.P[:], task.factors.item_factors(), None)
     if config.adapter == "features":
-        width = rank + (fit_of(config, task.factors) == "closed")
-        return sum(one.columns * width for one in task.features.values()), base.parameters, ""
+        _check_share(task, config, base.parameters)
+        return _mapped_numbers(task, config), base.parameters, ""
     config, nums, text = choose(base, task.data, config)
     rows = len(nums[0]) + len(nums[1])
-    biases = rows + 1 if base.users.biases.any() or base.items.biases.any() else 0
+    settings = settings_or_none(task.factors)
+    closed, fits_biases = fit == "closed", settings is not None and settings.solver == "als"
+    width, level = rank + (fits_biases if closed else base.biased), 0 if closed else int(base.biased)
     trained = {
         "bias": rows + 1,
-        "rows": rows * rank + biases,
-        "full": rows * rank + biases,
+        "rows": rows * width + level,
+        "full": rows * width + level,
         "scale": rank,
         "bilinear": 2 * rank * config.rank,
-        "lora": (rows + 2 * rank) * config.rank,
+        "lora": (rows + 2 * (rank + (closed and fits_biases))) * config.rank,
         "head": (3 * rank + 3) * config.hidden + 3 * rank + 2,
     }
     return trained[config.adapter], base.parameters, text
+
+
+def _check_rank(rank: int, config: FinetuneConfig) -> None:
+    if not rank and config.adapter not in ("bias",):
+        raise DataError("the model has rank 0 (solver pop): there are no rows to adapt, but --adapter bias can")
+    if config.adapter in ("lora", "bilinear") and config.trainable is None and config.rank > rank:
+        raise UsageError(f"--rank {config.rank}: the model has rank {rank}: give at most that")
+
+
+def _mapped_numbers(task: Task, config: FinetuneConfig) -> int:
+    width = task.factors.P.shape[1] + (fit_of(config, task.factors) == "closed")
+    return sum(one.columns * width for one in task.features.values())
+
+
+def _check_share(task: Task, config: FinetuneConfig, parameters: int) -> None:
+    needed = _mapped_numbers(task, config)
+    if config.trainable is not None and needed > int(config.trainable * parameters):
+        raise UsageError(
+            f"--trainable {config.trainable:.4g}: allows {int(config.trainable * parameters)} numbers, --adapter "
+            f"features trains {needed}: featurize --reduce or --select makes fewer columns"
+        )
+
+
+def _of_new_ids(task: Task, learner: Learner) -> int:
+    """Numbers of rows that the base does not have."""
+    new = [int((nums >= count).sum()) for nums, count in zip(task.data.touched, task.known, strict=True)]
+    sides = {"P": 0, "b_u": 0, "A_P": 0, "Q": 1, "b_v": 1, "A_Q": 1}
+    return sum(new[sides[name]] * one.shape[1] for name, one in learner.parameters.items() if name in sides)
 
 
 def _parts(task: Task, learner: Learner, maps: dict[str, Floats], kernels: Kernels) -> Arrays:
