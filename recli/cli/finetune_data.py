@@ -42,17 +42,20 @@ def read_new(job: Job, factors: Factors) -> NewTables:
 
     inputs: list[str] = []
     columns = dict(factors.provenance.columns)
+    ids, interactions, every = {"user": factors.user_ids, "item": factors.item_ids}, None, _no_pairs()
     if job.new:
-        interactions, columns = _read_interactions(job, factors, inputs)
-        matrix, ids = interactions.matrix, {"user": interactions.user_ids, "item": interactions.item_ids}
-    else:
-        interactions, matrix, ids = None, _no_pairs(), {"user": factors.user_ids, "item": factors.item_ids}
+        interactions, every, columns = _read_interactions(job, factors, inputs)
+        ids = {"user": interactions.user_ids, "item": interactions.item_ids}
     features: dict[str, Attributes] = {}
     if job.flags["features"] is not None:
         features, ids = _read_features(job, ids, inputs)
     users, items = len(ids["user"]), len(ids["item"])
-    train, held = _split(job, matrix, interactions, inputs)
-    data = NewData(widen(train, users), widen(matrix, users), users, items)
+    train, held, ratings = every, None, None
+    if interactions is not None:
+        train, held = _split(job, interactions, inputs)
+        ratings = train.values
+        train = _learned(factors, train, weighted=interactions.weighted)
+    data = NewData(widen(train, users), widen(every, users), users, items, ratings)
     if job.flags["old"]:
         with io.source([job.flags["old"]]) as found:
             pairs, _ = io.read_interactions(found, job.reading)
@@ -66,20 +69,24 @@ def read_new(job: Job, factors: Factors) -> NewTables:
     )
 
 
-def _read_interactions(job: Job, factors: Factors, inputs: list[str]) -> tuple[Interactions, dict[str, str]]:
-    """The new pairs, their values as the base's solver takes them."""
-    from recli import io
+def _learned(factors: Factors, matrix: Csr, *, weighted: bool) -> Csr:
     from recli.finetune import learned_values
+
+    return matrix._replace(values=learned_values(factors, matrix, weighted=weighted))
+
+
+def _read_interactions(job: Job, factors: Factors, inputs: list[str]) -> tuple[Interactions, Csr, dict[str, str]]:
+    """The new pairs in the base's numbers, as the table has them, and with values as the base's solver takes them."""
+    from recli import io
 
     with io.source(job.new, job.reading.format) as found:
         reading = _as_the_base(job, factors, found.format)
         interactions, report = io.read_interactions(found, reading)
         say_what_was_read(job.console, report)
         inputs += found.sha256()
-        with about(found.name):
-            values = learned_values(factors, interactions.matrix, weighted=interactions.weighted)
-            interactions = dataclasses.replace(interactions, matrix=interactions.matrix._replace(values=values))
         joined = io.continue_ids(interactions, factors, found.name)
+        with about(found.name):
+            learned = _learned(factors, joined.matrix, weighted=joined.weighted)
         new = len(joined.user_ids) - len(factors.user_ids), len(joined.item_ids) - len(factors.item_ids)
         if new == (len(interactions.user_ids), len(interactions.item_ids)):
             raise DataError(
@@ -89,7 +96,7 @@ def _read_interactions(job: Job, factors: Factors, inputs: list[str]) -> tuple[I
     job.console.note(
         f"{new[0]:,} users and {new[1]:,} items are new to the model", fields={"new_users": new[0], "new_items": new[1]}
     )
-    return joined, dict(interactions.provenance.columns)
+    return joined, learned, dict(interactions.provenance.columns)
 
 
 def _as_the_base(job: Job, factors: Factors, format: str) -> Any:
@@ -113,13 +120,13 @@ def _no_pairs() -> Csr:
     return Csr(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
-def _split(job: Job, matrix: Csr, interactions: Interactions | None, inputs: list[str]) -> tuple[Csr, Csr | None]:
+def _split(job: Job, interactions: Interactions, inputs: list[str]) -> tuple[Csr, Csr | None]:
     """What to learn from, and what is held out."""
     from recli import io
     from recli.splits import hold_out
 
-    asked = job.flags["valid"]
-    if asked == "none" or interactions is None:
+    asked, matrix = job.flags["valid"], interactions.matrix
+    if asked == "none":
         return matrix, None
     if valid_file(asked):
         with io.source([asked]) as found:

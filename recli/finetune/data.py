@@ -17,13 +17,19 @@ from recli.ids import Csr, SortedPairs, row_numbers
 class NewData:
     """matrix: CSR [users, items] to learn from, values as the base's solver takes them (weights or ratings), known ids
     first; every: all new pairs, with what is held out for validation. users, items: how many there are, new ones
-    included.
+    included. ratings: the values of matrix as the table has them; None: the same.
     """
 
     matrix: Csr
     every: Csr
     users: int
     items: int
+    ratings: NDArray[np.float32] | None = None
+
+    @property
+    def given(self) -> NDArray[np.float32]:
+        """The values of `matrix` as the table has them: labels and ratings, where the solver may count ones."""
+        return self.matrix.values if self.ratings is None else self.ratings
 
     @cached_property
     def _by_item(self) -> SortedPairs:

@@ -388,15 +388,17 @@ def _head(task: Task, base: Base, config: FinetuneConfig, biases: TrainedBiases,
 def targets_of(values: Floats, loss: str, negatives: int, factors: Factors) -> Floats:
     """What pairs are learned as: labels 0 and 1 where negatives are given, 1 where they are drawn, else the ratings."""
     if loss == "logistic":
-        labels = np.ones_like(values) if negatives else (values > 0).astype(np.float32)
-        if not negatives and len(labels) and labels.min() == labels.max():
-            raise DataError(
-                f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or "
-                "data with values of 0 and 1"
-            )
-        return labels
+        return np.ones_like(values) if negatives else (values > 0).astype(np.float32)
     rated = factors.provenance.config.get("solver") in RATERS or not negatives
     return values if loss == "squared" and rated else np.ones_like(values)
+
+
+def _check_labels(labels: Floats) -> None:
+    if len(labels) and labels.min() == labels.max():
+        raise DataError(
+            f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or data with "
+            "values of 0 and 1"
+        )
 
 
 def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, kernels: Kernels) -> Trainer:
@@ -408,8 +410,10 @@ def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, k
     had = [widen(data.every, data.users)]
     if negatives and factors.seen is not None:
         had.append(widen(factors.seen, data.users))
-    matrix = widen(data.matrix, data.users)
-    matrix = matrix._replace(values=targets_of(matrix.values, loss, negatives, factors))
+    targets = targets_of(data.given, loss, negatives, factors)
+    if loss == "logistic" and not negatives:
+        _check_labels(targets)
+    matrix = widen(data.matrix, data.users)._replace(values=targets)
     every = union_rows(had, data.items) if negatives else had[0]
     size = config.batch or max(1, min(BATCH, len(matrix.indices) // STEPS))
     batches = Batches(matrix, every, data.items, size, negatives, sampling == "popularity", config.seed)

@@ -29,12 +29,12 @@ from recli.finetune import (
 )
 from recli.finetune.features import Attributes
 from recli.finetune.tables import Tables
-from recli.ids import Csr
+from recli.ids import Csr, row_numbers
 from recli.kernels import load
 from recli.kernels.spec import Kernels
 from recli.splits import hold_out
 from tests.factorize.data import interactions
-from tests.finetune.models import csr, fitted, new_data, probabilities, tuned
+from tests.finetune.models import csr, fitted, new_data, predictions, probabilities, tuned
 
 F = np.float32
 USERS, ITEMS, RANK = 150, 60, 8
@@ -345,6 +345,20 @@ def test_labels_that_are_all_the_same_teach_nothing(value: int, cpu: Kernels) ->
     data = NewData(matrix, matrix, data.users, data.items)
     with pytest.raises(DataError, match=f"all 80 labels are {value}: there is nothing to tell apart: give --negatives"):
         tuned(base, data, cpu, adapter="head", negatives=0)
+
+
+def test_labels_and_ratings_are_learned_as_given_where_the_solver_counts_ones(cpu: Kernels) -> None:
+    base, data = fitted(cpu, solver="ials"), new_data(new=(0, 0), ones=True)
+    scores = predictions(base)[row_numbers(data.matrix.indptr), data.matrix.indices]
+    labels = np.random.default_rng(0).integers(0, 2, len(scores)).astype(F)
+    squared = {"fit": "gradient", "loss": "squared", "negatives": 0, "epochs": 1, "learning_rate": 1e-9}
+    for ratings, targets in ((None, np.ones_like(labels)), (labels, labels), (3 * labels, 3 * labels)):
+        delta, outcome = tuned(base, dataclasses.replace(data, ratings=ratings), cpu, **squared)
+        assert outcome.run.losses[0] == pytest.approx(float(np.square(scores - targets).mean()), rel=1e-4)
+        assert (delta.seen.values == 1).all()
+    tuned(base, dataclasses.replace(data, ratings=labels), cpu, adapter="head", negatives=0, epochs=1)
+    with pytest.raises(DataError, match="labels are 1"):
+        tuned(base, data, cpu, adapter="head", negatives=0, epochs=1)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "softmax"])
