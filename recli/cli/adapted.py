@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from recli.finetune import Adapter
 
 
+ROLES = {"user": "users.npz", "item": "items.npz"}  # role -> its attributes in a folder of featurize
+
+
+def feature_files(folder: str | None) -> list[str]:
+    """What is read of --features."""
+    if not folder:
+        return [] if folder is None else [folder]
+    return [os.path.join(folder, name) for name in ROLES.values()]
+
+
 @dataclass(frozen=True)
 class Adapted:
     """factors: with all adapters in them but a head, which comes last; chain: fingerprints of base and adapters;
@@ -28,9 +38,11 @@ class Adapted:
     head: Adapter | None = None
 
 
-def read_adapted(factors: Factors, fingerprint: str, adapters: Sequence[str]) -> Adapted:
-    """The adapters in these files, in order, on a base. Raises DataError for one that is not for what comes
-    before it.
+def read_adapted(
+    factors: Factors, fingerprint: str, adapters: Sequence[str], flag: str, *, checked: bool = True
+) -> Adapted:
+    """The adapters in these files, in order, on a base. flag: that names them; checked: False takes on trust that new
+    ids are new. Raises DataError for one that is not for what comes before it.
     """
     from recli import io
     from recli.finetune import Adapter, apply, chain_problem
@@ -40,14 +52,17 @@ def read_adapted(factors: Factors, fingerprint: str, adapters: Sequence[str]) ->
     head: Adapter | None = None
     for path in adapters:
         if head is not None:
-            raise UsageError(f"--adapter {path}: nothing can come behind a head: give it last, and one alone")
-        with io.source([path]) as found:
-            delta = io.read_artifact(found, Adapter)
+            raise UsageError(f"{flag} {path}: nothing can come behind a head: give it last, and one alone")
+        with io.source([path], "npz" if path == "-" else None) as found:  # an empty pipe is not looked at as a table
+            delta, name = io.read_artifact(found, Adapter), found.name
             fingerprint = io.fingerprint(found)
         problem = chain_problem(delta, chain)
         if problem:
-            raise DataError(problem, file=path)
-        with about(path):
+            raise DataError(problem, file=name)
+        with about(name):
+            if checked:
+                io.check_new(delta.new_user_ids, factors.user_ids, "new_user_ids")
+                io.check_new(delta.new_item_ids, factors.item_ids, "new_item_ids")
             factors = apply(factors, delta)
         chain = (*chain, fingerprint)
         deltas.append(delta)
@@ -72,7 +87,7 @@ def with_features(adapted: Adapted, folder: str, console: Console) -> Adapted:
     if mapping is None:
         raise UsageError("--features: none of the adapters maps attributes to rows: give one of --adapter features")
     factors, hashes = adapted.factors, []
-    for role, name in (("user", "users.npz"), ("item", "items.npz")):
+    for role, name in ROLES.items():
         if role not in mapping.names:
             continue
         path = os.path.join(folder, name)

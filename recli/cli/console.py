@@ -131,6 +131,11 @@ class Console:
         return time.perf_counter() - self.started
 
 
+def counted(count: int, noun: str) -> str:
+    """1 user, 2,000 users."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def size_text(count: float) -> str:
     """Bytes for people: 1.5 GB."""
     for unit in ("B", "kB", "MB", "GB"):

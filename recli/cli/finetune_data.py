@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from recli.cli.adapted import ROLES, feature_files
+from recli.cli.console import counted
 from recli.cli.finetune_job import Job, valid_file
 from recli.cli.training import say_what_was_read, valid_share
 from recli.errors import DataError, UsageError, about
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from recli.artifacts import Factors, Interactions
     from recli.finetune import Attributes, NewData
     from recli.ids import Csr, Ids
-
-SIDES = (("user", "users.npz"), ("item", "items.npz"))
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,13 @@ def _read_interactions(job: Job, factors: Factors, inputs: list[str]) -> tuple[I
         new = len(joined.user_ids) - len(factors.user_ids), len(joined.item_ids) - len(factors.item_ids)
         if new == (len(interactions.user_ids), len(interactions.item_ids)):
             raise DataError(
-                f"none of its {new[0]:,} users and {new[1]:,} items is in the model: are these the same kind of ids?",
+                f"none of its {counted(new[0], 'user')} and {counted(new[1], 'item')} is in the model: are these the "
+                "same kind of ids?",
                 file=found.name,
             )
     job.console.note(
-        f"{new[0]:,} users and {new[1]:,} items are new to the model", fields={"new_users": new[0], "new_items": new[1]}
+        f"{counted(new[0], 'user')} and {counted(new[1], 'item')} are new to the model",
+        fields={"new_users": new[0], "new_items": new[1]},
     )
     return joined, learned, dict(interactions.provenance.columns)
 
@@ -155,8 +156,7 @@ def _read_features(job: Job, ids: dict[str, Ids], inputs: list[str]) -> tuple[di
     from recli.finetune import Attributes
 
     folder, found_any, ids = job.flags["features"], {}, dict(ids)
-    for role, name in SIDES:
-        path = os.path.join(folder, name)
+    for role, path in zip(ROLES, feature_files(folder), strict=True):
         with io.source([path]) as found:
             features = io.read_artifact(found, Features)
             inputs += found.sha256()
@@ -169,9 +169,10 @@ def _read_features(job: Job, ids: dict[str, Ids], inputs: list[str]) -> tuple[di
             attributes = Attributes.of(features, rows)
         if not attributes.names or not attributes.there.any():
             continue
+        columns = counted(len(attributes.names), "column")
         job.console.note(
-            f"{role}s: {len(attributes.names):,} columns of attributes for {int(attributes.there.sum()):,}, "
-            f"{len(every) - len(ids[role]):,} of whom have nothing else"
+            f"{columns} of attributes for {counted(int(attributes.there.sum()), role)}, of which "
+            f"{len(every) - len(ids[role]):,} without anything else"
         )
         found_any[role], ids[role] = attributes, every
     if not found_any:

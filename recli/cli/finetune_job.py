@@ -9,7 +9,9 @@ from typing import Any
 import typer
 
 from recli.cli import options as o
+from recli.cli.adapted import feature_files
 from recli.cli.console import Console
+from recli.cli.training import valid_share
 from recli.config import FinetuneConfig, ReadConfig
 from recli.errors import UsageError
 
@@ -34,7 +36,8 @@ GRADIENT_ONLY = (
 @dataclass(frozen=True)
 class Job:
     """One run, as its flags describe it. model: the file of the base, or None: it is made of --base-users and
-    --base-items; new: tables of new interactions.
+    --base-items; new: tables of new interactions; sources: all that is read, each with the argument or flag that names
+    it. limit: bytes of --memory-limit, or None.
     """
 
     flags: Mapping[str, Any]
@@ -43,14 +46,16 @@ class Job:
     config: FinetuneConfig
     reading: ReadConfig
     workers: int
+    limit: int | None
     path: str
     model: str | None
     new: list[str]
+    sources: list[tuple[str, str]]
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Job:
         flags, given = dict(ctx.params), o.given_flags(ctx)
-        console = Console.of("finetune", flags)
+        console, workers = Console.of("finetune", flags), o.limit_threads(flags["threads"])
         tables = [flags[name] is not None for name in BASE[:2]]
         if any(tables) != all(tables):
             raise UsageError("--base-users and --base-items: give both")
@@ -64,19 +69,29 @@ class Job:
         _check_mode(flags, given, inputs)
         config = o.pick(FinetuneConfig, {**flags, "trainable": _share(flags["trainable"])})
         if not flags["merge"]:
-            _check_training(flags, given, config)
-        workers = o.limit_threads(flags["threads"])
-        read = (model, *inputs, *(flags["adapter_file"] or []), flags["old"], *(flags[name] for name in BASE[2:]))
-        valid = flags["valid"] if valid_file(flags["valid"]) else None
-        o.check_paths((*read, valid), flags["output"], flags["stats"], flags["json_"])
-        piped = [path for path in (model, *inputs, flags["old"], valid) if path == "-"]
+            _check_training(flags, given, config, inputs)
+        sources = _sources(model, inputs, flags)
+        o.check_paths([path for _, path in sources], flags["output"], flags["stats"], flags["json_"])
+        piped = [name for name, path in sources if path == "-"]
         if len(piped) > 1:
-            raise UsageError("only one of MODEL, NEW, --valid and --old can be - (stdin)")
+            raise UsageError(f"only one of {' and '.join(dict.fromkeys(piped))} can be - (stdin)")
         ending = ".merged.factors.npz" if flags["merge"] else ".delta.npz"
         path = flags["output"] or o.default_output([model or _file_of(flags["base_users"])], ending)
         if path.lower().endswith(o.TABLES):
             raise UsageError(f"-o {path}: it is an NPZ file: give it a name that ends in .npz")
-        return cls(flags, given, console, config, o.read_config(flags), workers, path, model, inputs)
+        return cls(
+            flags=flags,
+            given=given,
+            console=console,
+            config=config,
+            reading=o.read_config(flags),
+            workers=workers,
+            limit=o.parse_size(flags["memory_limit"]),
+            path=path,
+            model=model,
+            new=inputs,
+            sources=sources,
+        )
 
     @property
     def adapters(self) -> list[str]:
@@ -85,18 +100,35 @@ class Job:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Files that must not be replaced."""
-        flags = self.flags
-        named = (self.model, *self.new, *self.adapters, flags["old"], *(flags[name] for name in BASE))
-        valid = flags["valid"] if valid_file(flags["valid"]) else None
-        return tuple(path for path in (*named, valid) if path)
+        return tuple(path for _, path in self.sources)
+
+    @property
+    def base_name(self) -> str:
+        """What errors call the model."""
+        name = self.flags["base_users"] if self.model is None else self.model
+        return "stdin" if name == "-" else str(name)
 
 
 def valid_file(text: str) -> bool:
-    return text != "none" and not text.endswith("%")
+    return text != "none" and valid_share(text) is None
+
+
+def _sources(model: str | None, new: list[str], flags: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [("MODEL", model)] if model is not None else []
+    found += [("NEW", path) for path in new]
+    if model is None:  # tables of one file are one input
+        tables = {_file_of(flags[name]): o.flag(name) for name in reversed(BASE[:2])}
+        found += [(name, path) for path, name in tables.items()]
+    found += [(o.flag(name), flags[name]) for name in (*BASE[2:], "old") if flags[name] is not None]
+    found += [("--adapter-file", path) for path in flags["adapter_file"] or []]
+    found += [("--features", path) for path in feature_files(flags["features"])]
+    return [*found, ("--valid", flags["valid"])] if valid_file(flags["valid"]) else found
 
 
 def _file_of(address: str) -> str:
-    return address.rpartition(":")[0] or address
+    from recli import io  # heavy, but a name may have colons, and files say which are its own
+
+    return io.table_file(address)
 
 
 def _share(text: str | None) -> float | None:
@@ -127,7 +159,7 @@ def _check_mode(flags: Mapping[str, Any], given: frozenset[str], new: list[str])
         raise UsageError("--merge: there is nothing to merge: give --adapter-file")
 
 
-def _check_training(flags: Mapping[str, Any], given: frozenset[str], config: FinetuneConfig) -> None:
+def _check_training(flags: Mapping[str, Any], given: frozenset[str], config: FinetuneConfig, new: list[str]) -> None:
     """Refuses flags of the command line that would do nothing, or contradict each other."""
     adapter = config.adapter
     for name, adapters in ADAPTERS_WITH.items():
@@ -135,6 +167,10 @@ def _check_training(flags: Mapping[str, Any], given: frozenset[str], config: Fin
             raise UsageError(f"{o.flag(name)}: not for --adapter {adapter}, but for {', '.join(adapters)}")
     if adapter == "features" and flags["features"] is None:
         raise UsageError("--adapter features: there are no attributes: give --features FOLDER (recli featurize)")
+    if config.fit == "gradient" and "reg" in given:
+        raise UsageError("--reg: of the closed form, which --fit gradient does not take: leave one of them out")
+    if config.fit == "gradient" and not new:
+        raise UsageError("--fit gradient: it takes steps from pair to pair: give NEW, a table of new interactions")
     for name in NOT_WITH_HEAD:
         if adapter == "head" and name in given:
             raise UsageError(f"{o.flag(name)}: not for --adapter head, whose rows are frozen")

@@ -8,13 +8,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
-from recli.cli.console import print_json, size_text
-from recli.cli.finetune_base import read_base
+from recli.cli.console import counted, print_json, size_text
+from recli.cli.finetune_base import read_base, refuse_bytes
 from recli.cli.finetune_data import NewTables, read_new
 from recli.cli.finetune_job import GRADIENT_ONLY, Job
 from recli.cli.finetune_quality import Judges
-from recli.config import PROCESS_BYTES
-from recli.errors import BusyError, DivergedError, UsageError, about
+from recli.errors import DivergedError, OutputError, UsageError, about
 from recli.process import held_bytes
 
 if TYPE_CHECKING:
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
     from recli.cli.adapted import Adapted
     from recli.finetune import Adapter, Outcome, Progress, Task, Watch
     from recli.finetune.base import Base
+    from recli.io import Output
     from recli.kernels.spec import Kernels
+
+READ_LATE = ("NEW", "--valid", "--old", "--features")
 
 
 def run(job: Job) -> None:
@@ -34,6 +36,7 @@ def run(job: Job) -> None:
     with ExitStack() as stack:
         out = stack.enter_context(io.output(job.path, inputs=job.inputs, no_clobber=flags["no_clobber"]))
         write_stats = stack.enter_context(io.json_output(flags["stats"]))
+        _check_there(job, out)
         adapted = read_base(job, stack)
         if adapted.head is not None:
             raise UsageError("--adapter-file: a head can only be the last adapter: nothing is trained on top of it")
@@ -58,11 +61,24 @@ def run(job: Job) -> None:
             print_json(result)
 
 
+def _check_there(job: Job, out: Output) -> None:
+    """Refuses files that are missing, and outputs that would replace those of a folder, before anything is read."""
+    from recli import io
+
+    for name, path in job.sources:
+        if name in READ_LATE and path != "-" and not io.is_pipe(path):
+            with io.source([path], job.reading.format) as found:
+                out.refuse(found.files)
+                o.refuse_stats(found.files, job.flags["stats"])
+
+
 def _check(job: Job, factors: Factors) -> str:
-    """closed or gradient; refuses flags that the first would ignore."""
-    from recli.finetune import fit_of
+    """closed or gradient; refuses flags that would be ignored, and what the model cannot be adapted by."""
+    from recli.finetune import check_rank, fit_of
 
     fit = fit_of(job.config, factors)
+    with about(job.base_name):
+        check_rank(factors.P.shape[1], job.config)
     if fit == "closed":
         for name in GRADIENT_ONLY:
             if name in job.given:
@@ -70,8 +86,8 @@ def _check(job: Job, factors: Factors) -> str:
                     f"{o.flag(name)}: --adapter {job.config.adapter} is solved in closed form here, which takes no "
                     "steps: leave it out, or give --fit gradient"
                 )
-    elif job.flags["reg"] is not None and job.config.fit != "auto":
-        raise UsageError("--reg: of the closed form")
+    elif job.config.adapter == "bias" and "stay" in job.given:
+        raise UsageError("--stay: --adapter bias by gradient moves no rows that could stay: leave it out")
     return fit
 
 
@@ -90,18 +106,11 @@ def _task(job: Job, adapted: Adapted, tables: NewTables) -> Task:
 
 def _check_memory(job: Job, factors: Factors, tables: NewTables, fit: str) -> None:
     """A rough bound: tables of the base that are copied, and what a pair takes."""
-    limit = o.parse_size(job.flags["memory_limit"])
-    if limit is None:
-        return
     rank = max(1, factors.P.shape[1])
     rows = tables.data.users + tables.data.items
     copies = 2 if fit == "closed" else {"full": 3, "rows": 3}.get(job.config.adapter, 1)
     needed = held_bytes() + copies * 4 * rank * rows + 48 * len(tables.data.every.indices)
-    if needed > limit:
-        raise BusyError(
-            f"adapting needs about {size_text(needed)}, --memory-limit is {job.flags['memory_limit']}: give "
-            f"--memory-limit {o.limit_text(max(PROCESS_BYTES, needed))}, or fewer new pairs"
-        )
+    refuse_bytes(job, "adapting", needed, ", or fewer new pairs")
 
 
 def _say_plan(job: Job, task: Task, fit: str) -> None:
@@ -112,12 +121,16 @@ def _say_plan(job: Job, task: Task, fit: str) -> None:
     fields = {"trained": trained, "parameters": total, "fit": fit}
     job.console.note(
         f"plan: {job.config.adapter} ({fit}){f', {chosen}' if chosen else ''}; {trained:,} numbers of {total:,} "
-        f"({trained / max(1, total):.2%}) from {len(task.data.matrix.indices):,} pairs, rows of {new[0]:,} new users "
-        f"and {new[1]:,} new items, to {job.path}; nothing written",
+        f"({trained / max(1, total):.2%}) from {len(task.data.matrix.indices):,} pairs, rows of "
+        f"{_new_text(*new)}, to {job.path}; nothing written",
         fields=fields,
     )
     if job.flags["json_"]:
         print_json({**job.console.finish(), "output": job.path, "config": job.config.semantic()})
+
+
+def _new_text(users: int, items: int) -> str:
+    return f"{counted(users, 'new user')} and {counted(items, 'new item')}"
 
 
 def _trained(
@@ -173,8 +186,11 @@ def _keep_last_good(job: Job, error: Any) -> str:
     if error.delta is None or job.path == "-":
         return str(error)
     path = f"{job.path.removesuffix('.npz')}.last-good.npz"
-    with io.output(path) as out:
-        out.write(lambda file: io.write_npz(error.delta, file))
+    try:
+        with io.output(path, inputs=job.inputs) as out:
+            out.write(lambda file: io.write_npz(error.delta, file))
+    except OutputError as problem:
+        return f"{error}; its last good state is not kept: {problem}"
     return f"{error}; the state after epoch {error.epochs} is in {path}"
 
 
@@ -204,8 +220,8 @@ def _report(job: Job, task: Task, delta: Adapter, outcome: Outcome, judges: Judg
     chosen = f", {outcome.chosen}" if outcome.chosen else ""
     console.note(
         f"{delta.adapter} ({outcome.fit}){chosen}: trained {outcome.trained:,} numbers of {outcome.total:,} "
-        f"({share:.2%}); {size_text(delta.nbytes)} beside a model of {size_text(model_bytes)}, with rows of {new[0]:,} "
-        f"new users and {new[1]:,} new items"
+        f"({share:.2%}); {size_text(delta.nbytes)} beside a model of {size_text(model_bytes)}, with rows of "
+        f"{_new_text(*new)}"
     )
     numbers |= judges.say(delta)
     console.stats.update(numbers)

@@ -193,6 +193,10 @@ def check_paths(inputs: Sequence[str | None], output: str | None, stats: str | N
     to_stdout = [flag for flag, used in flags.items() if used]
     if len(to_stdout) > 1:
         raise UsageError(f"{' and '.join(to_stdout)} cannot share stdout: write one of them to a file")
+    refuse_stats(inputs, stats)
+
+
+def refuse_stats(inputs: Sequence[str | None], stats: str | None) -> None:
     if stats and any(path and os.path.exists(path) and _same_file(path, stats) for path in inputs):
         raise OutputError("--stats would replace an input: give another name", file=stats)
 

@@ -61,7 +61,7 @@ def read_scored(job: Job, found: Source, *, checked: bool = True) -> Adapted:
 
     factors = io.read_artifact(found, Factors, checked=checked)
     adapters = job.flags["adapter"] or []
-    adapted = read_adapted(factors, io.fingerprint(found), adapters)
+    adapted = read_adapted(factors, io.fingerprint(found), adapters, "--adapter", checked=checked)
     if job.flags["features"] is not None:
         adapted = with_features(adapted, job.flags["features"], job.console)
     if adapters:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recli.cli import options as o
+from recli.cli.adapted import feature_files
 from recli.cli.console import Console
 from recli.cli.shards import Shard, shards
 from recli.config import ReadConfig, ScoreConfig
@@ -74,8 +75,9 @@ class Job:
         console = Console.of("score", flags)
         config = o.pick(ScoreConfig, {**flags, "max_per": _max_per(flags["max_per"])})
         reading = o.read_config({name: flags[name] for name in ("columns", "no_header")}, where=flags["truth_where"])
-        read = (*(flags[name] for name in (*INPUTS, "previous", "index")), *(flags["adapter"] or []))
-        o.check_paths(read, flags["output"], flags["stats"], flags["json_"])
+        adapters = list(flags["adapter"] or [])
+        read = (*(flags[name] for name in (*INPUTS, "previous", "index")), *adapters)
+        o.check_paths((*read, *feature_files(flags["features"])), flags["output"], flags["stats"], flags["json_"])
         path, shard = flags["output"], Shard.parse(flags["shard"]) if flags["shard"] is not None else None
         if path is None and (flags["parts"] is not None or not (flags["truth"] and mode in ("lists", "pairs"))):
             path = o.default_output([flags["factors"]], _ending(mode, flags["parts"], shard))
@@ -86,6 +88,7 @@ class Job:
         folder = flags["parts"] is not None or bool(shard and path and (path.endswith("/") or os.path.isdir(path)))
         _check_parts(flags, path, folder)
         piped = [o.flag(name) for name in (*INPUTS, "previous") if flags[name] == "-"]
+        piped += ["--adapter" for path in adapters if path == "-"]
         if len(piped) > 1:
             raise UsageError(f"only one of {' and '.join(piped)} can be - (stdin)")
         if flags["truth_where"] is not None and flags["truth"] is None:
@@ -112,7 +115,7 @@ class Job:
     @property
     def inputs(self) -> tuple[str, ...]:
         named = tuple(self.flags[name] for name in (*INPUTS, "index") if self.flags[name])
-        return (*named, *(self.flags["adapter"] or []))
+        return (*named, *(self.flags["adapter"] or []), *feature_files(self.flags["features"]))
 
     def outputs(self, stack: ExitStack) -> tuple[Output | None, Callable[[dict[str, Any]], None]]:
         """The output and what writes --stats, both checked and held until the stack closes."""

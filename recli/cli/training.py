@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -255,16 +256,19 @@ def svd_progress(advance: Callable[[int, str], None]) -> Callable[[Progress], No
 
 
 def valid_share(text: str | None) -> float | None:
-    """The share in --valid 10%; None for a file's name."""
-    if text is None or not text.endswith("%"):
+    """The share in --valid 10%, or 0.1; None for a file's name."""
+    if text is None:
         return None
+    is_percentage = text.endswith("%")
     try:
-        share = float(text[:-1]) / 100
+        share = float(text.removesuffix("%")) / (100 if is_percentage else 1)
     except ValueError:
         share = 0
-    if not 0 < share < 1:
+    if 0 < share < 1 and (is_percentage or not os.path.exists(text)):
+        return share
+    if is_percentage:
         raise UsageError(f"--valid {text}: expected a file, or a share such as 10%")
-    return share
+    return None
 
 
 def _score_text(validation: Validation | None, score: float) -> str:

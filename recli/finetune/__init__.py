@@ -17,6 +17,7 @@ from recli.finetune.quality import Exam, Logloss, exam_of_new, exam_of_old, labe
 from recli.finetune.train import (
     Outcome,
     Task,
+    check_rank,
     finetune,
     fit_of,
     learned_values,
@@ -40,6 +41,7 @@ __all__ = [
     "apply",
     "chain_problem",
     "check_mergeable",
+    "check_rank",
     "exam_of_new",
     "exam_of_old",
     "finetune",

@@ -54,6 +54,11 @@ def apply(factors: Factors, delta: Adapter) -> Factors:
         raise DataError(f"array seen_indptr: expected {users + 1} numbers, found {len(delta.seen.indptr)}")
     check_csr("seen_", delta.seen.indptr, delta.seen.indices, users, items)
     tables = tables_of(factors, delta)
+    if scores_overflow(tables) and not scores_overflow(tables_of(factors, delta, applied=False)):
+        raise DataError(
+            "the scores of the model with this adapter overflow float32: train it again, with a smaller "
+            "--learning-rate or a larger --stay"
+        )
     seen, values, counts = _seen(factors, delta.seen, users, items)
     return Factors(
         P=np.ascontiguousarray(tables.P),
@@ -99,6 +104,17 @@ def tables_of(factors: Factors, delta: Adapter, *, applied: bool = True) -> Tabl
     if not all(np.isfinite(one).all() for one in (tables.P, tables.Q, tables.b_u, tables.b_v, tables.b)):
         raise DataError("the model with the adapter overflows float32")
     return tables
+
+
+def scores_overflow(tables: Tables) -> bool:
+    """Could some? By |p . q| <= |p| |q|, biases included, as `score` bounds them."""
+    users, items = _longest(tables.P, tables.b_u + tables.b), _longest(tables.Q, tables.b_v)
+    return not users * items <= float(np.finfo(np.float32).max) / 4
+
+
+def _longest(rows: Floats, biases: Floats) -> float:
+    squares = np.einsum("nr,nr->n", rows, rows, dtype=np.float64) + np.square(biases, dtype=np.float64)
+    return float(np.sqrt(1 + squares.max(initial=0)))
 
 
 def head_probabilities(factors: Factors, head: Adapter, users: NDArray[np.int64], items: NDArray[np.int64]) -> Floats:
@@ -197,7 +213,8 @@ def chain_problem(delta: Adapter, chain: tuple[str, ...]) -> str | None:
         return "it is an adapter for another base: apply it to the model that it was trained on"
     expected, found = len(delta.chain) - 1, len(chain) - 1
     if expected != found:
-        return f"it was trained on the base and {expected} adapters before it, found {found}: give them in order"
+        adapters = f"{expected} adapter{'' if expected == 1 else 's'}"
+        return f"it was trained on the base and {adapters} before it, found {found}: give them in order"
     return "it was trained on other adapters before it, or on these in another order"
 
 

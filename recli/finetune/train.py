@@ -139,7 +139,7 @@ def finetune(
     """
     factors, data = task.factors, task.data
     rank = factors.P.shape[1]
-    _check_rank(rank, config)
+    check_rank(rank, config)
     settings, fit = settings_or_none(factors), fit_of(config, factors)
     counts = data.counts(factors)
     P, Q = factors.P[:], factors.item_factors()
@@ -185,7 +185,7 @@ def finetune(
 def planned(task: Task, config: FinetuneConfig) -> tuple[int, int, str]:
     """How many numbers would be trained, of how many, and what --trainable chooses."""
     rank, fit = task.factors.P.shape[1], fit_of(config, task.factors)
-    _check_rank(rank, config)
+    check_rank(rank, config)
     base = _base(task, task.factors.P[:], task.factors.item_factors(), None)
     if config.adapter == "features":
         _check_share(task, config, base.parameters)
@@ -207,7 +207,8 @@ def planned(task: Task, config: FinetuneConfig) -> tuple[int, int, str]:
     return trained[config.adapter], base.parameters, text
 
 
-def _check_rank(rank: int, config: FinetuneConfig) -> None:
+def check_rank(rank: int, config: FinetuneConfig) -> None:
+    """Raises DataError where the base has no rows to adapt, UsageError for a rank above its own."""
     if not rank and config.adapter not in ("bias",):
         raise DataError("the model has rank 0 (solver pop): there are no rows to adapt, but --adapter bias can")
     if config.adapter in ("lora", "bilinear") and config.trainable is None and config.rank > rank:
@@ -396,8 +397,8 @@ def targets_of(values: Floats, loss: str, negatives: int, factors: Factors) -> F
 def _check_labels(labels: Floats) -> None:
     if len(labels) and labels.min() == labels.max():
         raise DataError(
-            f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or data with "
-            "values of 0 and 1"
+            f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or data "
+            "with values of 0 and 1"
         )
 
 

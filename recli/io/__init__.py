@@ -1,11 +1,11 @@
 """Files in, files out: all that knows a path, a format or a pipe. Formats go by suffix or first bytes."""
 
-from recli.io.alignment import continue_ids, continued, held_out, renumbered
+from recli.io.alignment import check_new, continue_ids, continued, held_out, renumbered
 from recli.io.atomic import STDOUT, Output, json_output, output, write_json
 from recli.io.attributes import Aligned, AttributeTable, align, read_attributes, rows_at
 from recli.io.checkpoints import Checkpoints, checkpoints, remove_checkpoint
 from recli.io.columns import column_names
-from recli.io.embeddings import read_embeddings
+from recli.io.embeddings import read_embeddings, table_file
 from recli.io.events import Events, Rules, read_events
 from recli.io.feature_folder import FEATURE_FILES, as_features, pairs_table, read_feature_folder, write_features
 from recli.io.folders import Fill, Folder, folder
@@ -56,6 +56,7 @@ __all__ = [
     "VectorsReport",
     "align",
     "as_features",
+    "check_new",
     "checkpoints",
     "column_names",
     "continue_ids",
@@ -94,6 +95,7 @@ __all__ = [
     "renumbered",
     "rows_at",
     "source",
+    "table_file",
     "to_series",
     "vectors_folder",
     "with_seen",

@@ -58,6 +58,16 @@ def looked_up(ids: Ids, known: Ids, role: str, name: str) -> tuple[pl.Series, ND
         return look_up(to_series(ids, role), known, role)
 
 
+def check_new(ids: Ids, known: Ids, array: str) -> None:
+    """Raises DataError for ids of this array that are known already, or there twice."""
+    if not len(ids):
+        return
+    column, nums = look_up(to_series(ids, array), known, array)
+    wrong = column.filter(pl.Series(nums >= 0) | column.is_duplicated())
+    if len(wrong):
+        raise DataError(f"array {array}: expected ids that the model does not have, each once, found {wrong[0]!r}")
+
+
 def renumbered(matrix: Csr, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64], users: int, items: int) -> Csr:
     """The pairs whose user and item have a number."""
     rows = np.repeat(user_nums, np.diff(matrix.indptr))

@@ -87,6 +87,11 @@ def read_embeddings(users: str, items: str, *, user_ids: str | None = None, item
     )
 
 
+def table_file(text: str) -> str:
+    """The file of FILE or FILE:NAME."""
+    return _address(text)[0]
+
+
 def _address(text: str) -> tuple[str, str | None]:
     """FILE or FILE:NAME. A file's name may have colons, and TensorFlow's arrays have them: the longest FILE that is
     there counts.
