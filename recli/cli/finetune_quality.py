@@ -9,7 +9,10 @@ from recli.cli.finetune_job import Job
 
 if TYPE_CHECKING:
     from recli.finetune import Adapter, Task
+    from recli.finetune.base import Base
     from recli.finetune.learner import Learner
+    from recli.finetune.loop import Trained
+    from recli.ids import Csr
     from recli.kernels.spec import Kernels
 
 
@@ -24,17 +27,42 @@ class Judges:
         factors, data, seed = task.factors, task.data, job.config.seed
         self.metric = metric_of(job.config, factors)
         self._logloss, self._new = None, None
-        if tables.held is not None and self.metric == "logloss":
+        self._start: float | None = None  # the validation of the base
+        held = tables.held
+        if held is not None and self.metric not in ("logloss", "rmse"):
+            held = self._rankable(held)
+        if held is not None and self.metric == "logloss":
             negatives = negatives_of(job.config, factors)
-            held = tables.held
             held = held._replace(values=targets_of(held.values, "logistic", negatives, factors))
             had = [data.every] if factors.seen is None else [data.every, widen(factors.seen, data.users)]
             self._logloss = labelled(held, negatives, union_rows(had, data.items), data.items, seed)
-        elif tables.held is not None:
-            self._new = exam_of_new(data, tables.held, factors, self.metric, seed, kernels)
+        elif held is not None:
+            self._new = exam_of_new(data, held, factors, self.metric, seed, kernels)
         self._old = None
         if job.config.adapter != "head":
             self._old = exam_of_old(factors, tables.old, data.items, seed, kernels)
+            if self._old is None:
+                job.console.note("old pairs: not measured, since the model has no seen lists: --old FILE gives some")
+
+    def _rankable(self, held: Csr) -> Csr | None:
+        """The held-out pairs that lists can have, if there are any."""
+        from recli.finetune import unknown_pairs
+
+        left = unknown_pairs(held, self._task.data, self._task.factors)
+        known = len(held.indices) - len(left.indices)
+        if not len(left.indices):
+            self._job.console.note(
+                f"no validation: lists leave out all {known:,} held-out pairs, which are in NEW or the model already",
+                fields={"known_held_out": known},
+            )
+            return None
+        if known:
+            are = "is" if known == 1 else "are"
+            self._job.console.note(
+                f"{known:,} of the held-out pairs {are} in NEW or the model already and left out",
+                fields={"known_held_out": known},
+            )
+        return left
 
     @property
     def judges(self) -> bool:
@@ -47,18 +75,46 @@ class Judges:
         assert self._new is not None
         return self._new.of_learner(learner, self._task.data.items, self._kernels)
 
+    def look_at(self, base: Base) -> None:
+        """Measures the base with rows for new ids, to compare epochs with."""
+        import numpy as np
+
+        from recli.finetune.tables import Tables
+
+        if self._new is not None:
+            users, items = base.users, base.items
+            level = np.float32(base.level)
+            tables = Tables(users.all_rows(), items.all_rows(), users.biases, items.biases, level)
+            self._start = self._new.of_tables(tables)
+
+    def say_epochs(self, run: Trained, epochs: int) -> None:
+        """Which of so many epochs was kept, if it is not the last of all, and whether it was worth it."""
+        if not run.best:
+            return
+        best, done = run.scores[run.best - 1], len(run.losses)
+        if run.best < epochs:
+            ended = f"; --patience {self._job.config.patience} ended the run before the other {epochs - done}"
+            self._job.console.note(
+                f"validation: {self.metric} {abs(best):.4f}; epoch {run.best} of {done} is kept"
+                + (ended if done < epochs else "")
+            )
+        if self._start is not None and best < self._start:
+            self._job.console.note(
+                f"no epoch was better than the model before, with rows of new ids: {self.metric} {abs(self._start):.4f}"
+            )
+
     def say(self, delta: Adapter) -> dict[str, Any]:
         """What there is to say of the delta, as lines and as numbers."""
         if self._logloss is not None:
             return self._say_head(delta)
         from recli.finetune import tables_of
-        from recli.finetune.quality import FORGETTING
 
         before, after = tables_of(self._task.factors, delta, applied=False), tables_of(self._task.factors, delta)
         numbers: dict[str, Any] = {}
-        for what, exam, metric in (("new", self._new, self.metric), ("old", self._old, FORGETTING)):
+        for what, exam in (("new", self._new), ("old", self._old)):
             if exam is None:
                 continue
+            metric = exam.validation.metric
             scores = [abs(exam.of_tables(tables)) for tables in (before, after)]
             numbers |= {f"{what}_{metric}_before": scores[0], f"{what}_{metric}_after": scores[1]}
             change = f" ({scores[1] / scores[0] - 1:+.1%})" if scores[0] else ""

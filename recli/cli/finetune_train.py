@@ -19,6 +19,7 @@ from recli.process import held_bytes
 if TYPE_CHECKING:
     from recli.artifacts import Factors
     from recli.cli.adapted import Adapted
+    from recli.config import FinetuneConfig
     from recli.finetune import Adapter, Outcome, Progress, Task, Watch
     from recli.finetune.base import Base
     from recli.io import Output
@@ -154,8 +155,8 @@ def _trained(
             job.console.note(f"the checkpoint is ignored: {unusable}")
         if resume is not None:
             job.console.note(f"going on from the checkpoint of epoch {len(resume['losses'])}")
-        total = job.config.epochs or (1 if fit == "closed" else 5)
-        advance = stack.enter_context(job.console.progress("round" if fit == "closed" else "epoch", total))
+        what, total = "round" if fit == "closed" else "epoch", _rounds(job.config, fit)
+        advance = stack.enter_context(job.console.progress(what, total))
 
         def on_progress(progress: Progress) -> None:
             score = "" if progress.score is None else f", {judges.metric} {abs(progress.score):.4f}"
@@ -164,6 +165,7 @@ def _trained(
         def watch(base: Base) -> Watch:
             from recli.finetune import Watch
 
+            judges.look_at(base)
             return Watch(
                 on_progress=on_progress,
                 validate=judges.of_learner if judges.judges else None,
@@ -177,6 +179,12 @@ def _trained(
                 return finetune(task, job.config, backend, watch)
         except LastGoodError as error:
             raise DivergedError(_keep_last_good(job, error)) from error
+
+
+def _rounds(config: FinetuneConfig, fit: str) -> int:
+    from recli.finetune.loop import EPOCHS
+
+    return config.epochs or (1 if fit == "closed" else EPOCHS)
 
 
 def _keep_last_good(job: Job, error: Any) -> str:
@@ -223,6 +231,7 @@ def _report(job: Job, task: Task, delta: Adapter, outcome: Outcome, judges: Judg
         f"({share:.2%}); {size_text(delta.nbytes)} beside a model of {size_text(model_bytes)}, with rows of "
         f"{_new_text(*new)}"
     )
+    judges.say_epochs(outcome.run, _rounds(outcome.config, outcome.fit))
     numbers |= judges.say(delta)
     console.stats.update(numbers)
     console.note(f"wrote {o.shown(job.path)}: {console.seconds():.1f} s")

@@ -13,7 +13,7 @@ from recli.finetune.artifact import Adapter
 from recli.finetune.data import NewData
 from recli.finetune.features import Attributes
 from recli.finetune.loop import LastGoodError, Progress, Watch
-from recli.finetune.quality import Exam, Logloss, exam_of_new, exam_of_old, labelled, metric_of
+from recli.finetune.quality import Exam, Logloss, exam_of_new, exam_of_old, labelled, metric_of, unknown_pairs
 from recli.finetune.train import (
     Outcome,
     Task,
@@ -56,5 +56,6 @@ __all__ = [
     "planned",
     "tables_of",
     "targets_of",
+    "unknown_pairs",
     "with_attributes",
 ]

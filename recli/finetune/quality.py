@@ -17,9 +17,10 @@ from recli.finetune.losses import sigmoid
 from recli.finetune.tables import Tables
 from recli.ids import Csr, row_numbers, take_rows, union_rows
 from recli.kernels.spec import Floats, Kernels
+from recli.splits import take_pairs
 
 MOST_USERS = 2000  # to be ranked after each epoch
-FORGETTING = "recall_capped@20"  # of the items that a user had
+FORGETTING = "recall_capped@20"  # of the items that a user had, where there are no ratings
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,30 @@ class Logloss:
 def exam_of_new(data: NewData, held: Csr, factors: Factors, metric: str, seed: int, kernels: Kernels) -> Exam:
     """Of held-out pairs; lists leave out what a user has otherwise."""
     users = _sample(np.flatnonzero(np.diff(held.indptr)), seed)
+    had = _had(data, factors, users)
+    return Exam(users, Validation(had, take_rows(held, users, values=True), metric, seed, kernels))
+
+
+def unknown_pairs(held: Csr, data: NewData, factors: Factors) -> Csr:
+    """Held-out pairs that lists can have: neither learned from nor in the base."""
+    users = np.flatnonzero(np.diff(held.indptr))
+    had, rows = _had(data, factors, users), take_rows(held, users)
+    own, theirs = (row_numbers(matrix.indptr) * data.items + matrix.indices for matrix in (rows, had))
+    return take_pairs(held, ~np.isin(own, theirs))
+
+
+def _had(data: NewData, factors: Factors, users: NDArray[np.int64]) -> Csr:
+    """What users have otherwise: CSR [n, items]."""
     had = [take_rows(data.matrix, users)]
     if factors.seen is not None:
         had.append(take_rows(factors.seen, np.where(users < len(factors.user_ids), users, -1)))
-    return Exam(
-        users, Validation(union_rows(had, data.items), take_rows(held, users, values=True), metric, seed, kernels)
-    )
+    return union_rows(had, data.items)
 
 
 def exam_of_old(factors: Factors, old: Csr | None, items: int, seed: int, kernels: Kernels) -> Exam | None:
     """Of pairs that the base has seen, or of `old` ones [users, items] if they are given: which share of them the lists
-    of their users hold, nothing left out. None where there are none.
+    of their users hold, nothing left out, or for a base that predicts ratings, the error of these. None where there are
+    none.
     """
     pairs = factors.seen if old is None else old
     if pairs is None:
@@ -94,7 +108,9 @@ def exam_of_old(factors: Factors, old: Csr | None, items: int, seed: int, kernel
     users = _sample(np.flatnonzero(np.diff(pairs.indptr)), seed)
     if not len(users):
         return None
-    return Exam(users, Validation(no_pairs(len(users)), take_rows(pairs, users), FORGETTING, seed, kernels))
+    rated = factors.provenance.config.get("solver") == "als" and len(pairs.values) > 0
+    metric, judged = "rmse" if rated else FORGETTING, take_rows(pairs, users, values=rated)
+    return Exam(users, Validation(no_pairs(len(users)), judged, metric, seed, kernels))
 
 
 def _sample(users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

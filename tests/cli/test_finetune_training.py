@@ -144,6 +144,78 @@ def test_patience_ends_it_and_the_best_epoch_is_kept(base: Path, new: Path, recl
     assert (final["best_epoch"], len(final["losses"])) == (None, 5)
 
 
+def test_it_says_which_epoch_is_kept(base: Path, new: Path, recli: Recli) -> None:
+    command = ("finetune", base, new, *GRADIENT, *FLAT, "--learning-rate", 0.02, "--valid", "20%", "--json")
+    outcome = recli(*command, "--epochs", 30, "--patience", 3)
+    found = numbers(outcome)
+    best, done = found["best_epoch"], len(found["losses"])
+    kept = rf"validation: ndcg@10 0\.\d{{4}}; epoch {best} of {done} is kept"
+    assert re.search(rf"{kept}; --patience 3 ended the run before the other {30 - done}\n", outcome.err), outcome.err
+    outcome = recli(*command, "--epochs", best + 1, "--patience", 3)
+    assert re.search(rf"; epoch {best} of {best + 1} is kept\n", outcome.err), outcome.err
+    assert "is kept" not in recli(*command, "--epochs", best).err
+
+
+def test_it_says_where_no_epoch_was_better_than_the_model(base: Path, new: Path, recli: Recli) -> None:
+    """Compared with the model that has rows for new ids, as after a step that is lost in rounding."""
+    command = ("finetune", base, new, *GRADIENT, "--epochs", 2, "--json", "-o", "d.npz", "--learning-rate")
+    outcome = recli(*command, 5)
+    assert numbers(outcome)["new_ndcg@10_after"] < numbers(outcome)["new_ndcg@10_before"]
+    said = re.search(
+        r"no epoch was better than the model before, with rows of new ids: ndcg@10 (0\.\d{4})\n", outcome.err
+    )
+    assert said, outcome.err
+    assert f"{numbers(recli(*command, 1e-30))['new_ndcg@10_after']:.4f}" == said[1]
+    assert "no epoch" not in recli(*command, 0.001).err
+
+
+@pytest.mark.parametrize("share", ["0.1", "held.csv"])
+def test_held_out_pairs_that_lists_leave_out_are_not_asked_for(
+    share: str, base: Path, sample: Path, recli: Recli
+) -> None:
+    """Since they are in NEW, or in the model."""
+    known_pairs(sample)
+    columns = ["user_id", "item_id", "rating"]
+    old = pl.read_parquet(sample / "ratings.parquet").select(columns).head(300).cast({"rating": pl.Float64})
+    for name, size in (("new", 300), ("held", 200)):
+        table = pl.read_csv(f"{name}.csv").select(columns).cast({"rating": pl.Float64})
+        table.write_csv(f"{name}.csv")
+        pl.concat([table, old.head(size).cast(table.schema)]).write_csv(f"more_{name}.csv")
+    if share == "held.csv":
+        plain = numbers(recli("finetune", base, "new.csv", "--valid", "held.csv", "--json", "-o", "d.npz"))
+        outcome = recli("finetune", base, "new.csv", "--valid", "more_held.csv", "--json", "-o", "d.npz")
+        assert (
+            "\nrecli finetune: 200 of the held-out pairs are in NEW or the model already and left out\n" in outcome.err
+        )
+        for when in ("before", "after"):
+            assert numbers(outcome)[f"new_ndcg@10_{when}"] == plain[f"new_ndcg@10_{when}"] > 0
+        outcome = recli("finetune", base, "held.csv", "--valid", "held.csv", "--json", "-o", "d.npz")
+        assert "no validation: lists leave out all " in outcome.err
+        assert not [key for key in numbers(outcome) if key.startswith("new_ndcg")]
+        return
+    outcome = recli("finetune", base, "more_new.csv", "--valid", share, "--json", "-o", "d.npz")
+    found = numbers(outcome)
+    assert 10 < found["known_held_out"] < 50
+    assert (
+        f"{found['known_held_out']} of the held-out pairs are in NEW or the model already and left out" in outcome.err
+    )
+
+
+def test_what_is_forgotten_is_measured_as_the_model_allows(base: Path, sample: Path, new: Path, recli: Recli) -> None:
+    ratings = sample / "ratings.parquet"
+    assert recli("factorize", ratings, "--rank", 8, "--no-seen", "-q", "-o", "bare.npz").code == 0
+    assert recli("factorize", ratings, "--rank", 8, "--solver", "als", "-q", "-o", "als.npz").code == 0
+    assert "old pairs: not measured" not in recli("finetune", base, new, "-o", "d.npz").err
+    bare = recli("finetune", "bare.npz", new, "-o", "d.npz").err
+    assert "old pairs: not measured, since the model has no seen lists: --old FILE gives some\n" in bare
+    assert "not measured" not in recli("finetune", "bare.npz", new, "--old", ratings, "-o", "d.npz").err
+    found = numbers(recli("finetune", "als.npz", new, "--json", "-o", "d.npz"))
+    score = ("score", "als.npz", "--pairs", ratings, "--truth", ratings, "--json", "-q", "-o", "p.parquet")
+    for when, flags in (("before", ()), ("after", ("--adapter", "d.npz"))):
+        rmse = numbers(recli(*score, *flags))["rmse"]
+        assert found[f"old_rmse_{when}"] == pytest.approx(rmse, rel=1e-5)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     number: int, code: int, base: Path, new: Path, recli: Recli

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from recli.artifacts import Factors, Provenance
 from recli.config import FinetuneConfig
-from recli.finetune import Logloss, NewData, exam_of_new, exam_of_old, labelled, metric_of, quality
+from recli.finetune import Logloss, NewData, exam_of_new, exam_of_old, labelled, metric_of, quality, unknown_pairs
 from recli.finetune.base import Base, Side
 from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
 from recli.finetune.tables import Tables
@@ -81,6 +81,27 @@ def test_new_pairs_are_judged_among_what_a_user_has_not(name: str, seen: bool, c
     assert 0 < np.mean(recalls) < 1
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_pairs_that_lists_leave_out_are_not_asked_for(seen: bool, cpu: Kernels) -> None:
+    factors = fitted(cpu, solver="ials", seen=seen)
+    data, held = parted(new_data())
+    rng = np.random.default_rng(1)
+    pairs = {user: {int(item): 2.0 for item in rng.choice(ITEMS, 20, replace=False)} for user in range(USERS + 1)}
+    asked = csr(pairs, data.users)
+    had = ~np.isnan(dense(data.matrix, data.items))
+    if factors.seen is not None:
+        ones = np.ones(len(factors.seen.indices), np.float32)
+        had[:USERS, :ITEMS] |= ~np.isnan(dense(factors.seen._replace(values=ones), ITEMS))
+    expected = dense(asked, data.items)
+    expected[had] = np.nan
+    found = unknown_pairs(asked, data, factors)
+    np.testing.assert_array_equal(dense(found, data.items), expected)
+    assert 0 < len(found.indices) < len(asked.indices)
+    assert len(unknown_pairs(data.matrix, data, factors).indices) == 0
+    if not seen:
+        assert len(unknown_pairs(held, data, factors).indices) == len(held.indices)
+
+
 def test_ratings_are_judged_by_their_error(cpu: Kernels) -> None:
     factors = fitted(cpu, solver="als")
     data, held = parted(new_data(new=(0, 0)))
@@ -120,6 +141,23 @@ def test_what_was_learned_before_is_judged_with_nothing_left_out(given: bool, cp
         for user in np.flatnonzero(had.any(axis=1))
     ]
     assert exam.of_tables(tables(factors)) == pytest.approx(np.mean(shares))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_old_ratings_are_judged_by_their_error(given: bool, cpu: Kernels) -> None:
+    factors = fitted(cpu, solver="als")
+    old = csr({user: {user % ITEMS: 3.0, (7 * user + 3) % ITEMS: 1.0} for user in range(0, USERS, 2)}, USERS)
+    exam = exam_of_old(factors, old if given else None, ITEMS, 0, cpu)
+    pairs = old if given else factors.seen
+    assert exam is not None
+    assert pairs is not None
+    error = np.sqrt(np.nanmean((predictions(factors) - dense(pairs, ITEMS)) ** 2))
+    assert exam.validation.metric == "rmse"
+    assert exam.of_tables(tables(factors)) == pytest.approx(-error, rel=1e-5)
+    ones = replace(factors, seen_values=None)
+    exam = exam_of_old(ones, None, ITEMS, 0, cpu)
+    assert exam is not None
+    assert exam.validation.metric == quality.FORGETTING
 
 
 def test_without_old_pairs_nothing_is_judged_of_before(cpu: Kernels) -> None:
