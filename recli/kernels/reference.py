@@ -182,7 +182,7 @@ class ReferenceKernels:
             m[1] = rule.beta2 * m[1] + (1 - rule.beta2) * g**2
             first, second = m[0] / (1 - rule.beta1**rule.step), m[1] / (1 - rule.beta2**rule.step)
             p -= rule.rate * first / (np.sqrt(second) + rule.epsilon)
-        p = np.sign(p) * np.maximum(np.abs(p) - rule.rate * rule.l1, 0)
+        p = np.sign(p) * np.maximum(np.abs(p) - rule.shrink, 0)
         parameter.rows[rows] = p
         for moment, rows_ in zip(moments, m, strict=True):
             moment.rows[rows] = rows_

@@ -54,8 +54,9 @@ class Rule(NamedTuple):
     m1 (heavy ball; no moments where beta1 is 0). adagrad (Duchi et al. 2011): m1 += g^2, minus rate g / (sqrt(m1) +
     epsilon). adam (Kingma, Ba 2015, algorithm 1): m1 = beta1 m1 + (1 - beta1) g, m2 = beta2 m2 + (1 - beta2) g^2, minus
     rate m1 / (1 - beta1^step) / (sqrt(m2 / (1 - beta2^step)) + epsilon), step counting from 1. decay: the parameter
-    shrinks by rate * decay before (Loshchilov, Hutter 2019, AdamW). l1: it is moved towards zero by rate * l1 after,
-    and stops there (proximal).
+    shrinks by rate * decay before (Loshchilov, Hutter 2019, AdamW). l1: it is moved towards zero by `shrink` after, and
+    stops there (proximal): rate * l1, and for sgd rate * l1 / (1 - beta1), since its momentum makes of every gradient,
+    too, so many steps.
     """
 
     kind: str
@@ -73,6 +74,12 @@ class Rule(NamedTuple):
     def moments(self) -> int:
         """How many tables of moments it keeps."""
         return {"sgd": int(self.beta1 > 0), "adagrad": 1, "adam": 2}[self.kind]
+
+    @property
+    def shrink(self) -> float:
+        """By how much l1 moves a parameter towards zero."""
+        forgotten = 1 - self.beta1 if self.kind == "sgd" and self.beta1 < 1 else 1.0
+        return self.rate * self.l1 / forgotten
 
 
 class Kernels(Protocol):

@@ -200,14 +200,22 @@ def test_of_plain_steps_decay_is_the_same_as_l2(cpu: Kernels) -> None:
     np.testing.assert_allclose(found, CURVES * TARGET / (CURVES + 0.7), atol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["sgd", "momentum"])
 @pytest.mark.parametrize("l1", [0.3, 1.2])
-def test_l1_ends_in_the_soft_threshold(l1: float, cpu: Kernels) -> None:
-    """Small targets are exactly zero, the others less by l1 over their curve."""
-    found = minimum({**OPTIMIZERS["sgd"], "l1": l1}, cpu)
+def test_l1_ends_in_the_soft_threshold(l1: float, name: str, cpu: Kernels) -> None:
+    """Small targets are exactly zero, the others less by l1 over their curve, with a momentum of 0.9, too."""
+    found = minimum({**OPTIMIZERS[name], "l1": l1}, cpu)
     expected = np.sign(TARGET) * np.maximum(np.abs(TARGET) - l1 / CURVES, 0)
     np.testing.assert_allclose(found, expected, atol=2e-3)
     np.testing.assert_array_equal(found == 0, expected == 0)
     assert 0 < (found == 0).sum() < found.size
+
+
+def test_a_momentum_that_forgets_nothing_has_an_l1(cpu: Kernels) -> None:
+    (move,) = one_step(
+        {"optimizer": "sgd", "momentum": 1.0, "learning_rate": 0.5, "l1": 0.2, **STEADY}, [np.zeros((1, 2), F)], cpu
+    )
+    np.testing.assert_allclose(move, -0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam", "adamw"])

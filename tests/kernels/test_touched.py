@@ -67,6 +67,8 @@ def test_dots_and_gradients_of_pairs(kernels: Kernels, rank: int, pairs: int) ->
 RULES = {
     "sgd": Rule("sgd", 0.1),
     "momentum": Rule("sgd", 0.1, 0.9, l2=0.3),
+    "momentum, l1": Rule("sgd", 0.1, 0.8, l1=0.4),
+    "sgd, l1": Rule("sgd", 0.1, l1=0.4),
     "adagrad": Rule("adagrad", 0.05, l1=0.4),
     "adam": Rule("adam", 0.01, 0.9, 0.999, step=3, scale=0.5),
     "adamw": Rule("adam", 0.01, 0.9, 0.999, decay=0.2, l1=0.1, l2=0.1, step=1),
@@ -88,7 +90,8 @@ def stepped(rule: Rule, p: Any, moments: list[Any], g: Any) -> tuple[Any, list[A
         moments = [rule.beta1 * moments[0] + (1 - rule.beta1) * g, rule.beta2 * moments[1] + (1 - rule.beta2) * g * g]
         first, second = moments[0] / (1 - rule.beta1**rule.step), moments[1] / (1 - rule.beta2**rule.step)
         p = p - rule.rate * first / (np.sqrt(second) + rule.epsilon)
-    return np.sign(p) * np.maximum(np.abs(p) - rule.rate * rule.l1, 0), moments
+    shrink = rule.rate * rule.l1 / (1 - rule.beta1 if rule.kind == "sgd" else 1)
+    return np.sign(p) * np.maximum(np.abs(p) - shrink, 0), moments
 
 
 @pytest.mark.parametrize("name", RULES)

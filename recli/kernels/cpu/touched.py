@@ -149,7 +149,7 @@ def step(
             rule.beta2,
             rule.epsilon,
             rule.decay,
-            rule.l1,
+            rule.shrink,
             rule.l2,
             1 / (1 - rule.beta1**rule.step) if rule.kind == "adam" else 1,
             1 / (1 - rule.beta2**rule.step) if rule.kind == "adam" else 1,
@@ -179,7 +179,7 @@ def _step(
 ) -> None:
     """`spec.Rule`, row by row. kind: a place in KINDS, -1 for sgd without momentum; settings: see `step`."""
     rate, beta1, beta2, epsilon = settings[0], settings[1], settings[2], settings[3]
-    kept, least, l2 = F(1) - settings[0] * settings[4], settings[0] * settings[5], settings[6]
+    kept, least, l2 = F(1) - settings[0] * settings[4], settings[5], settings[6]
     first_scale, second_scale, scale = settings[7], settings[8], settings[9]
     rest1, rest2 = F(1) - beta1, F(1) - beta2
     size, stride = np.uint64(4 * rank), np.uint64(4 * parameter.shape[1])
