@@ -14,14 +14,14 @@ D = FinetuneConfig()
 EXAMPLES = """Examples:
 
 \b
-  recli finetune ratings.factors.npz new.parquet -o delta.npz
-  recli finetune ratings.factors.npz new.parquet --adapter lora --trainable 5% -o delta.npz
-  recli finetune ratings.factors.npz more.csv --adapter-file delta.npz -o delta2.npz
-  recli finetune ratings.factors.npz clicks.csv --adapter head -o clicks.npz
-  recli finetune ratings.factors.npz --adapter features --features features/ -o cold.npz
-  recli finetune ratings.factors.npz --adapter-file delta.npz --merge -o merged.factors.npz
-  recli finetune --base-users u.npy --base-items i.npy --merge -o network.factors.npz
-  recli score ratings.factors.npz --adapter delta.npz -o recs.parquet
+  recli finetune m.factors.npz new.parquet -o delta.npz
+  recli finetune m.factors.npz new.csv --adapter lora --trainable 5% -o d.npz
+  recli finetune m.factors.npz more.csv --adapter-file d.npz -o d2.npz
+  recli finetune m.factors.npz clicks.csv --adapter head -o clicks.npz
+  recli finetune m.factors.npz --adapter features --features f/ -o cold.npz
+  recli finetune m.factors.npz --adapter-file d.npz --merge -o merged.npz
+  recli finetune --base-users u.npy --base-items i.npy --merge -o net.npz
+  recli score m.factors.npz --adapter delta.npz -o recs.parquet
 """
 app = o.app()
 
@@ -40,7 +40,7 @@ def finetune(
     output: o.OutputPath = None,
     adapter: Annotated[
         str,
-        o.option(
+        o.own(
             "--adapter",
             help="What is trained: bias, rows (that the new data touches), scale, bilinear, lora, features, head "
             "(click probability), or full.",
@@ -52,7 +52,7 @@ def finetune(
             "--fit", help="closed (least squares: rows, lora, features), gradient, or auto: closed where it can be."
         ),
     ] = D.fit,
-    rank: Annotated[int, o.option("--rank", help="lora, bilinear: rank of the change.")] = D.rank,
+    rank: Annotated[int, o.own("--rank", help="lora, bilinear: rank of the change.")] = D.rank,
     hidden: Annotated[int, o.option("--hidden", help="head: hidden units.")] = D.hidden,
     trainable: Annotated[
         str | None,
@@ -85,13 +85,13 @@ def finetune(
     base_item_ids: Annotated[str | None, o.option("--base-item-ids", help="The same of items.")] = None,
     features: Annotated[
         str | None,
-        o.option(
+        o.own(
             "--features", help="--adapter features: a folder that featurize wrote, with attributes of users, items."
         ),
     ] = None,
     loss: Annotated[
         str,
-        o.option(
+        o.own(
             "--loss",
             help="squared, logistic, bpr or softmax [auto: softmax; squared for als; logistic for head].",
         ),
@@ -130,18 +130,18 @@ def finetune(
         int | None, o.option("--epochs", help="Passes over the pairs [default: 5]; closed: rounds [default: 1].")
     ] = None,
     patience: Annotated[
-        int, o.option("--patience", help="Stop after so many epochs without a better validation.")
+        int, o.own("--patience", help="Stop after so many epochs without a better validation.")
     ] = D.patience,
     valid: Annotated[
         str,
-        o.option(
+        o.own(
             "--valid",
             help="What to measure on, and to stop by: a share of the new pairs as 10%, a file, or none.",
         ),
     ] = "10%",
     metric: Annotated[
         str,
-        o.option(
+        o.own(
             "--metric", help="Of validation: ndcg@10, recall@20, rmse, logloss, ... [auto: by model and adapter]."
         ),
     ] = D.metric,
@@ -152,7 +152,7 @@ def finetune(
     l1: Annotated[float, o.option("--l1", help="L1 penalty on what is trained (proximal).")] = D.l1,
     l2: Annotated[float, o.option("--l2", help="L2 penalty on what is trained.")] = D.l2,
     decay: Annotated[
-        float, o.option("--decay", help="Decoupled weight decay [default: adamw 0.01, else 0].")
+        float, o.option("--decay", help="Decoupled weight decay; 0 is 0.01 for adamw.")
     ] = D.decay,
     dropout: Annotated[float, o.option("--dropout", help="Share of factors dropped in each batch.")] = D.dropout,
     stay: Annotated[
@@ -164,11 +164,11 @@ def finetune(
         ),
     ] = None,
     reg: Annotated[
-        float | None, o.option("--reg", help="features: of the ridge [default: chosen on ids taken to be cold].")
+        float | None, o.own("--reg", help="features: of the ridge [default: chosen on ids taken to be cold].")
     ] = None,
     checkpoint_every: Annotated[
         int | None,
-        o.option(
+        o.own(
             "--checkpoint-every",
             help="Keep the state every so many epochs; the same command goes on where it was stopped.",
         ),

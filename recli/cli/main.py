@@ -23,7 +23,7 @@ from recli.errors import RecliError
 COMMANDS = {
     "featurize": "Raw tables to features, by a spec that later tables go through.",
     "factorize": "Ratings to a low-rank model: learn factors of users and items.",
-    "finetune": "New interactions to a small delta of a model: adapt a few percent of it.",
+    "finetune": "New interactions to a delta: adapt a few percent of a model.",
     "score": "A model to recommendations: exact top-K lists, and their quality.",
     "bench": "Ratings to a report: quality and cost beside other libraries.",
 }

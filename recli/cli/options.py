@@ -1,6 +1,6 @@
 """What commands share: their class, and their flags, one type each, so that a name means the same everywhere. Every
-flag is also a RECLI_* variable, but for -o and -n, which belong to one run, and lists: --expect, --fail-if, and what
-bench makes a grid of.
+flag is also a RECLI_* variable, but for -o and -n, which belong to one run, lists (--expect, --fail-if, and what
+bench makes a grid of), and those that mean something else in another command (`own`).
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ def flag(parameter: str) -> str:
 def option(*flags: str, help: str, **more: Any) -> Any:
     variable = "RECLI_" + flags[0].split("/")[0].lstrip("-").upper().replace("-", "_")
     return typer.Option(*flags, help=help, envvar=variable, show_envvar=False, **more)
+
+
+def own(*flags: str, help: str) -> Any:
+    """A flag that means something else in another command: without a variable, which would have to mean both."""
+    return typer.Option(*flags, help=help)
 
 
 def app() -> typer.Typer:

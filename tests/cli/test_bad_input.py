@@ -157,8 +157,8 @@ TABLE: list[tuple[str, Make, int, str]] = [
     (f"{S} --users u.csv", text(u="user,name\n"), 65, r"u\.csv: no users"),
     (f"{S} --truth t.csv", text(t="user,item\n"), 65, r"t\.csv: no rows"),
     # usage
-    ("frobnicate", nothing, 2, r"No such command 'frobnicate'; the commands are featurize, factorize, score"),
-    ("", nothing, 2, "Missing command; the commands are featurize, factorize, score"),
+    ("frobnicate", nothing, 2, r"No such command 'frobnicate'; the commands are featurize, factorize, finetune, score"),
+    ("", nothing, 2, "Missing command; the commands are featurize, factorize, finetune, score"),
     ("factorize", nothing, 2, r"nothing to do: give INPUT to train on, or --import MODEL"),
     (f"{F} --bogus", nothing, 2, "No such option: --bogus"),
     (f"{F} --rnak 8", nothing, 2, "No such option: --rnak .*--rank"),

@@ -16,12 +16,20 @@ import typer
 
 from recli import __version__
 from recli.cli.main import COMMANDS, LazyGroup, app
-from recli.config import BenchConfig, Config, FactorizeConfig, FeaturizeConfig, ScoreConfig
+from recli.config import BenchConfig, Config, FactorizeConfig, FeaturizeConfig, FinetuneConfig, ScoreConfig
 from tests.conftest import Outcome
 
 Recli = Callable[..., Outcome]
-CONFIGS = {"featurize": FeaturizeConfig, "factorize": FactorizeConfig, "score": ScoreConfig, "bench": BenchConfig}
+CONFIGS = {
+    "featurize": FeaturizeConfig,
+    "factorize": FactorizeConfig,
+    "finetune": FinetuneConfig,
+    "score": ScoreConfig,
+    "bench": BenchConfig,
+}
 LISTS = {"--solver", "--rank", "--k", "-k", "--device"}  # in bench, which measures each of several
+# in finetune, of epochs and adapters, where other commands have them of iterations and models
+OWN = {"--adapter", "--features", "--loss", "--reg", "--valid", "--metric", "--patience", "--checkpoint-every"}
 OTHER_FLAG = {"seen": "--no-seen"}  # config field -> its flag, where the names differ
 
 
@@ -102,12 +110,13 @@ def test_flags_of_the_same_name_mean_the_same_in_every_command() -> None:
             by_name.setdefault(flag, set()).add((option.help, option.default, option.envvar, option.is_flag))
     # of ratings in the one command, of items in the other; one in the others, a list in bench; a folder in featurize, a
     # file in the others; lists of ids in score, tables in featurize: those have no variable, so that none can mean both
-    differing = {"--where", "--output", "-o", "--items", "--users", "--split", *LISTS}
+    differing = {"--where", "--output", "-o", "--items", "--users", "--split", *LISTS, *OWN}
     assert {flag for flag, meanings in by_name.items() if len(meanings) > 1} == differing
     assert flags("score")["--where"].envvar is None
     for flag in ("--output", "--items", "--users", "--split"):
         assert flags("featurize")[flag].envvar is None
     assert [flags("bench")[flag].envvar for flag in LISTS] == [None] * len(LISTS)
+    assert [flags("finetune")[flag].envvar for flag in (*OWN, "--rank")] == [None] * (len(OWN) + 1)
 
 
 def test_the_list_of_commands_says_what_each_is_for(recli: Recli) -> None:

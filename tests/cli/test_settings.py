@@ -107,11 +107,14 @@ def test_columns_and_conditions_come_from_a_file_too(recli: Recli) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("rnak = 3", r"unknown setting 'rnak' for featurize, factorize, score, bench"),
+        ("rnak = 3", r"unknown setting 'rnak' for featurize, factorize, finetune, score, bench"),
         ("[factorize]\nk = 3", r"unknown setting 'k' for factorize"),
         ("inputs = ['x.csv']", r"unknown setting 'inputs' .*"),  # an argument is no setting
         ("help = true", r"unknown setting 'help' .*"),
-        ("[train]\nrank = 3", r"unknown section \[train\]; the commands are featurize, factorize, score, bench"),
+        (
+            "[train]\nrank = 3",
+            r"unknown section \[train\]; the commands are featurize, factorize, finetune, score, bench",
+        ),
         ("rank = ", r"not a TOML file: .*"),
         ("rank = 'many'", r"rank: expected a whole number, found 'many'"),
         ("rank = '3'", r"rank: expected a whole number, found '3'"),

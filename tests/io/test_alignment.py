@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recli.artifacts import Factors, Interactions
 from recli.errors import DataError
 from recli.ids import Ids, to_csr
-from recli.io.alignment import continue_ids, held_out
+from recli.io.alignment import check_new, continue_ids, held_out
 from recli.io.id_columns import from_series, to_series
 from tests.models import bare
 
@@ -54,6 +54,17 @@ def test_old_ids_keep_their_numbers_and_new_ones_follow(name: Any) -> None:
     assert to_series(found.user_ids, "").to_list() == [name(n) for n in (30, 10, 20, 15, 40)]
     assert to_series(found.item_ids, "").to_list() == [name(n) for n in (5, 1, 3)]
     assert rows(found) == rows(new)
+
+
+@pytest.mark.parametrize("name", [lambda n: n, lambda n: f"ü{n}"], ids=["integers", "text"])
+@pytest.mark.parametrize(("new", "wrong"), [([], None), ([1, 3], None), ([1, 20], 20), ([1, 3, 1], 1)])
+def test_new_ids_are_neither_known_nor_there_twice(name: Any, new: list[int], wrong: int | None) -> None:
+    known, added = ids([name(n) for n in (30, 10, 20)]), ids([name(n) for n in new])
+    if wrong is None:
+        check_new(added, known, "new_user_ids")
+        return
+    with pytest.raises(DataError, match=rf"^array new_user_ids: expected ids that .*, found {name(wrong)!r}$"):
+        check_new(added, known, "new_user_ids")
 
 
 @given(
