@@ -85,9 +85,7 @@ def finetune(
     base_item_ids: Annotated[str | None, o.option("--base-item-ids", help="The same of items.")] = None,
     features: Annotated[
         str | None,
-        o.own(
-            "--features", help="--adapter features: a folder that featurize wrote, with attributes of users, items."
-        ),
+        o.own("--features", help="--adapter features: a folder that featurize wrote, with attributes of users, items."),
     ] = None,
     loss: Annotated[
         str,
@@ -141,9 +139,7 @@ def finetune(
     ] = "10%",
     metric: Annotated[
         str,
-        o.own(
-            "--metric", help="Of validation: ndcg@10, recall@20, rmse, logloss, ... [auto: by model and adapter]."
-        ),
+        o.own("--metric", help="Of validation: ndcg@10, recall@20, rmse, logloss, ... [auto: by model and adapter]."),
     ] = D.metric,
     old: Annotated[
         str | None,
@@ -151,9 +147,7 @@ def finetune(
     ] = None,
     l1: Annotated[float, o.option("--l1", help="L1 penalty on what is trained (proximal).")] = D.l1,
     l2: Annotated[float, o.option("--l2", help="L2 penalty on what is trained.")] = D.l2,
-    decay: Annotated[
-        float, o.option("--decay", help="Decoupled weight decay; 0 is 0.01 for adamw.")
-    ] = D.decay,
+    decay: Annotated[float, o.option("--decay", help="Decoupled weight decay; 0 is 0.01 for adamw.")] = D.decay,
     dropout: Annotated[float, o.option("--dropout", help="Share of factors dropped in each batch.")] = D.dropout,
     stay: Annotated[
         float | None,
