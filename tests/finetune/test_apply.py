@@ -377,7 +377,7 @@ def test_text_ids_are_joined() -> None:
         (("a", "b"), ("a", "b"), None),
         (("a",), ("x",), "an adapter for another base"),
         (("a", "b"), ("x", "b"), "an adapter for another base"),
-        (("a", "b"), ("a",), "trained on the base and 1 adapters before it, found 0"),
+        (("a", "b"), ("a",), "trained on the base and 1 adapter before it, found 0"),
         (("a",), ("a", "b", "c"), "trained on the base and 0 adapters before it, found 2"),
         (("a", "b", "c"), ("a", "c", "b"), "on other adapters before it, or on these in another order"),
     ],
