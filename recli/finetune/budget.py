@@ -14,7 +14,9 @@ from recli.config import FinetuneConfig
 from recli.errors import UsageError
 from recli.finetune.base import Base
 from recli.finetune.data import NewData
+from recli.finetune.levels import sides_of
 from recli.finetune.rows import Nums
+from recli.score.row_problem import Settings
 
 
 class Chosen(NamedTuple):
@@ -27,21 +29,47 @@ class Chosen(NamedTuple):
     text: str
 
 
-def choose(base: Base, data: NewData, config: FinetuneConfig) -> Chosen:
-    """Raises UsageError where nothing fits. Rows of new ids come on top: they have no others."""
+def size_of(base: Base, nums: Nums, config: FinetuneConfig, closed: Settings | None = None) -> int:
+    """How many numbers are trained, for nums of the base. closed: how the base came about, where the fit is closed."""
+    rank, (width, level) = base.rank, _widths(base, closed)
+    rows = len(nums[0]) + len(nums[1])
+    free = rows * width + level
+    return {
+        "bias": rows + (closed is None),
+        "rows": free,
+        "full": free,
+        "scale": rank,
+        "bilinear": 2 * rank * config.rank,
+        "lora": (rows + 2 * (width if closed else rank)) * config.rank,
+        "head": (3 * rank + 3) * config.hidden + 3 * rank + 2,
+    }[config.adapter]
+
+
+def _widths(base: Base, closed: Settings | None) -> tuple[int, int]:
+    """Numbers of a row with the bias that is trained with it, and 1 if b is, too."""
+    if closed is not None:
+        return base.rank + (closed.solver == "als"), 0
+    return base.rank + base.biased, int(base.biased)
+
+
+def choose(base: Base, data: NewData, config: FinetuneConfig, closed: Settings | None = None) -> Chosen:
+    """closed: how the base came about, where the fit is closed. Raises UsageError where nothing fits. Rows of new ids
+    come on top: they have no others.
+    """
     known = [nums[nums < len(side.rows)] for nums, side in zip(data.touched, (base.users, base.items), strict=True)]
     everyone = [np.arange(len(side.rows)) for side in (base.users, base.items)]
     touched = everyone if config.adapter == "full" else known
+    if config.adapter == "bias" and closed is not None:
+        touched = [nums if side in sides_of(closed) else nums[:0] for side, nums in enumerate(touched)]
     nums: Nums = (touched[0], touched[1])
     if config.trainable is None:
         return Chosen(config, nums, "")
     budget, rank, rows = int(config.trainable * base.parameters), base.rank, len(nums[0]) + len(nums[1])
-    flag = f"--trainable {config.trainable:.4g}"
-    biased = int(base.biased)
+    flag, (width, level) = f"--trainable {config.trainable:.4g}", _widths(base, closed)
     if config.adapter == "lora":
-        width = rank + (0 if config.fit == "gradient" else biased)  # closed forms move biases with the rows
-        most = min(budget // max(1, rows + 2 * width), rank)
-        return Chosen(_ranked(config, most, flag, rows + 2 * width), nums, f"rank {most}")
+        each = rows + 2 * (width if closed else rank)  # closed forms move biases with the rows
+        most = min(budget // max(1, each), rank)
+        return Chosen(_ranked(config, most, flag, each), nums, f"rank {most}")
     if config.adapter == "bilinear":
         most = min(budget // max(1, 2 * rank), rank)
         return Chosen(_ranked(config, most, flag, 2 * rank), nums, f"rank {most}")
@@ -54,13 +82,14 @@ def choose(base: Base, data: NewData, config: FinetuneConfig) -> Chosen:
             dataclasses.replace(config, hidden=min(hidden, 65536)), nums, f"{min(hidden, 65536)} hidden units"
         )
     if config.adapter in ("rows", "bias"):
-        each, level = (rank + biased, biased) if config.adapter == "rows" else (1, 1)  # level: b
-        kept = _busiest(data, nums, max(0, budget - level) // max(1, each))
+        if config.adapter == "bias":
+            width, level = 1, int(closed is None)
+        kept = _busiest(data, nums, max(0, budget - level) // max(1, width))
         if not len(kept[0]) + len(kept[1]):
-            least = each + level
+            least = width + level
             raise UsageError(f"{flag}: allows {budget} numbers, --adapter {config.adapter} takes {least} at least")
         return Chosen(config, kept, f"{len(kept[0]):,} users and {len(kept[1]):,} items with the most new pairs")
-    taken = {"scale": rank, "full": rows * (rank + biased) + biased}.get(config.adapter, 0)
+    taken = size_of(base, nums, config, closed)
     if taken > budget:
         raise UsageError(f"{flag}: allows {budget} numbers, --adapter {config.adapter} trains {taken}")
     return Chosen(config, nums, "")

@@ -53,7 +53,7 @@ def usable(settings: Settings) -> bool:
 
 class ClosedForm:
     """The state between sweeps. tables: rows of both sides, with a column for biases where the solver has fitted
-    them.
+    them; counts: of old pairs.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class ClosedForm:
         kernels: Kernels,
     ) -> None:
         """sides: rows of all users and of all items, zero for new ones; biases: b_u, b_v of all and b."""
-        self._data, self._counts, self._settings, self._stay = data, counts, settings, stay
-        self._kernels, self._biases, self._level = kernels, biases[:2], np.float32(biases[2])
+        self.data, self.counts, self.settings, self.stay = data, counts, settings, stay
+        self._kernels, self._biases, self._level = kernels, list(biases[:2]), np.float32(biases[2])
         self.biased = settings.solver == "als"
         self._start = [
             np.column_stack([rows, bias]) if self.biased else rows for rows, bias in zip(sides, biases[:2], strict=True)
@@ -85,22 +85,50 @@ class ClosedForm:
         """
         others = self._facing(side)
         with threadpool_limits(1):  # the products here are short: threads that wait for each other make them slower
-            pairs = self._pairs(side, nums, self._scores(side, others))
-            return self._swept(side, nums, pairs, others, basis)
+            return self._swept(side, nums, self._pairs(side, nums, others), others, basis)
 
     def _scores(self, side: int, others: Floats) -> Floats:
-        """Of all new pairs, in the order of this side, with its rows where they started. Dots are taken by user: items
-        are few enough to stay in a cache.
+        """p . q (and the row's own bias, where it is part of it) of all new pairs, in the order of this side, with its
+        rows where they started. Dots are taken by user: items are few enough to stay in a cache.
         """
         if side not in self._known_scores:
-            matrix = self._data.matrix
-            ends = [self._kernels.view(self._start[side]), self._kernels.view(others)]
-            at = np.repeat(
-                np.arange(self._data.users, dtype=np.int32)[: len(matrix.indptr) - 1], np.diff(matrix.indptr)
-            )
-            scores = self._kernels.pair_dots(ends[side], ends[1 - side], at, matrix.indices)
-            self._known_scores[side] = scores[self._data.item_order] if side else scores
+            users, items = (self._start[0], others) if side == 0 else (others, self._start[1])
+            scores = self._dots(users, items)
+            self._known_scores[side] = scores[self.data.item_order] if side else scores
         return self._known_scores[side]
+
+    def _dots(self, users: Floats, items: Floats) -> Floats:
+        """Of all new pairs, by user."""
+        return self._kernels.pair_dots(
+            self._kernels.view(users), self._kernels.view(items), self.data.pair_users, self.data.matrix.indices
+        )
+
+    def predictions(self) -> Floats:
+        """r = p . q + b_u + b_v + b of all new pairs as the model is now: float32[nnz], by user."""
+        return self._dots(self.tables[0], self._facing(0)) + self._levels_beside(0, self.data.matrix, None)
+
+    def predicted_sums(self, side: int, nums: NDArray[np.int64], over: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The sum of r of each row of nums over rows `over` of the other side: float64[n]."""
+        rows, others = self.tables[side][nums].astype(np.float64), self._facing(side)[over]
+        own = 0 if self.biased else self._biases[side][nums].astype(np.float64)
+        theirs = self.biases(1 - side)[over].sum(dtype=np.float64)
+        found: NDArray[np.float64] = rows @ others.sum(axis=0, dtype=np.float64)
+        return np.asarray(found + len(over) * (own + float(self._level)) + theirs, np.float64)
+
+    def biases(self, side: int) -> Floats:
+        """b_u of all users, or b_v of all items: float32[n]."""
+        return self.tables[side][:, -1] if self.biased else self._biases[side]
+
+    def _levels_beside(self, side: int, matrix: Csr, nums: NDArray[np.int64] | None) -> Floats | np.float32:
+        """What r is more than the dot products of rows: float32[nnz], of the rows nums (None: all)."""
+        own, theirs = self._biases[side], self.biases(1 - side)
+        if not (own.any() or theirs.any()):
+            return self._level
+        levels = theirs[matrix.indices] + self._level
+        if not self.biased:  # else they are in the rows
+            lengths = np.diff(matrix.indptr)
+            levels += np.repeat(own[: len(lengths)] if nums is None else own[nums], lengths)
+        return np.asarray(levels, np.float32)
 
     def move(self, side: int, nums: NDArray[np.int64], moves: Floats) -> None:
         """Puts rows nums so far from the base, for later sweeps of the other side."""
@@ -109,18 +137,27 @@ class ClosedForm:
         self.tables[side][nums] = self._start[side][nums] + moves
         self._known_scores.pop(1 - side, None)
 
+    def shift(self, side: int, nums: NDArray[np.int64], moves: NDArray[np.float64]) -> None:
+        """Adds so much to the biases of rows nums."""
+        if not self.biased:
+            self._biases[side] = self._biases[side].copy()
+        elif self.tables[side] is self._start[side]:
+            self.tables[side] = self._start[side].copy()
+        self.biases(side)[nums] += moves.astype(np.float32)
+
+    @np.errstate(over="ignore", invalid="ignore")  # what overflows shows in the moves
     def _swept(self, side: int, nums: NDArray[np.int64], pairs: Pairs, others: Floats, basis: Floats | None) -> Floats:
-        old, new = self._counts[side][nums], np.diff(pairs.matrix.indptr)
+        old, new = self.counts[side][nums], np.diff(pairs.matrix.indptr)
         weights = self._others_counts(side)
         squares = np.einsum("mr,mr->m", others, others)
         mean = (
             float(weights @ squares) / max(1.0, float(weights.sum())) / max(float(squares.sum(dtype=np.float64)), 1e-30)
         )
-        curvature = self._alpha0 + self._stay * old * mean
+        curvature = self._alpha0 + self.stay * old * mean
         if not self._alpha0:
             curvature = np.maximum(curvature, LEAST * mean)
-        settings = self._settings
-        penalty = settings.reg * (self._stay * old + new + settings.alpha0 * len(others)) ** settings.nu
+        settings = self.settings
+        penalty = settings.reg * (self.stay * old + new + settings.alpha0 * len(others)) ** settings.nu
         if settings.solver == "svd":
             penalty = np.full(len(nums), 1e-6 * float(squares.mean()))
         each = np.repeat(1 / curvature, new).astype(np.float32)
@@ -158,24 +195,32 @@ class ClosedForm:
 
     def _others_counts(self, side: int) -> NDArray[np.float64]:
         other = 1 - side
-        counts = self._counts[other].astype(np.float64)
-        new = np.diff((self._data.matrix, self._data.by_item)[other].indptr)
+        counts = self.counts[other].astype(np.float64)
+        new = np.diff((self.data.matrix, self.data.by_item)[other].indptr)
         counts[: len(new)] += new  # the matrix may end before users who have attributes alone
         return counts
 
-    def _pairs(self, side: int, nums: NDArray[np.int64], scores: Floats) -> Pairs:
-        every = (self._data.matrix, self._data.by_item)[side]
-        matrix, settings = take_rows(every, nums, values=True), self._settings
-        values, scores = matrix.values, take_rows(every._replace(values=scores), nums, values=True).values
-        if settings.solver == "ials":
-            shift = np.float32(settings.alpha0 if settings.loss == "hu" else 0)
-            return Pairs(matrix, values + shift - values * scores)
-        theirs = self.tables[1 - side][:, -1] if self.biased else self._biases[1 - side]
-        targets = values - self._level - theirs[matrix.indices]
+    def _pairs(self, side: int, nums: NDArray[np.int64], others: Floats) -> Pairs:
+        matrix, scores = self._some_pairs(side, nums, others)
+        values, beside = matrix.values, self._levels_beside(side, matrix, nums)
+        if self.settings.solver == "ials":
+            shift = np.float32(self.settings.alpha0 if self.settings.loss == "hu" else 0)
+            return Pairs(matrix, values + shift - values * (scores + beside))
         if self.biased:
-            return Pairs(matrix._replace(values=np.ones_like(values)), targets - scores)
-        targets -= np.repeat(self._biases[side][nums], np.diff(matrix.indptr))
-        return Pairs(matrix._replace(values=np.zeros_like(values)), targets)
+            return Pairs(matrix._replace(values=np.ones_like(values)), values - beside - scores)
+        return Pairs(matrix._replace(values=np.zeros_like(values)), values - beside)
+
+    def _some_pairs(self, side: int, nums: NDArray[np.int64], others: Floats) -> tuple[Csr, Floats]:
+        """The new pairs of rows nums, and `_scores` of them."""
+        every = (self.data.matrix, self.data.by_item)[side]
+        if np.array_equal(nums, self.data.touched[side]):  # the other rows are empty: entries need not be moved
+            ends = np.append(every.indptr[nums], every.indptr[-1])
+            return every._replace(indptr=ends), self._scores(side, others)
+        matrix = take_rows(every, nums, values=True)
+        if not self._start[side][nums].any():  # new ones
+            return matrix, np.zeros(len(matrix.indices), np.float32)
+        scores = take_rows(every._replace(values=self._scores(side, others)), nums, values=True).values
+        return matrix, scores
 
 
 def principal(moves: Floats, rank: int) -> Floats:

@@ -32,8 +32,13 @@ class NewData:
         return self.matrix.values if self.ratings is None else self.ratings
 
     @cached_property
+    def pair_users(self) -> NDArray[np.int32]:
+        """The user of each entry of `matrix`."""
+        return row_numbers(self.matrix.indptr).astype(np.int32)
+
+    @cached_property
     def _by_item(self) -> SortedPairs:
-        return SortedPairs.of([self.matrix.indices], [row_numbers(self.matrix.indptr).astype(np.int32)], self.items)
+        return SortedPairs.of([self.matrix.indices], [self.pair_users], self.items)
 
     @property
     def item_order(self) -> NDArray[Any]:

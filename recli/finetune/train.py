@@ -17,12 +17,13 @@ from recli.finetune.artifact import Adapter
 from recli.finetune.base import Base, Side
 from recli.finetune.batches import Batches
 from recli.finetune.bilinear import bilinear_learner, scale_learner
-from recli.finetune.budget import Chosen, choose
+from recli.finetune.budget import Chosen, choose, size_of
 from recli.finetune.closed import usable
 from recli.finetune.data import NewData
 from recli.finetune.features import Attributes, MappedRows, features_parts, learned_map, stretched
 from recli.finetune.head import Head, input_scale
 from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
+from recli.finetune.levels import has_levels, solve_levels
 from recli.finetune.loop import LastGoodError, Trained, Trainer, Watch
 from recli.finetune.lora import lora_learner
 from recli.finetune.losses import LOSSES, NEGATIVES
@@ -41,7 +42,7 @@ LEARNERS: dict[str, Callable[[Base, Nums, FinetuneConfig, Kernels], Learner]] = 
     "bilinear": bilinear_learner,
     "lora": lora_learner,
 }
-CLOSED = ("rows", "lora", "features")  # adapters that have a closed form
+CLOSED = ("bias", "rows", "lora", "features")  # adapters that have a closed form
 BATCH, STEPS = 8192, 64  # pairs at most, and steps an epoch at least, where --batch does not say
 RATERS = ("als",)  # solvers whose scores are ratings
 
@@ -98,15 +99,22 @@ def settings_or_none(factors: Factors) -> Settings | None:
 
 def fit_of(config: FinetuneConfig, factors: Factors) -> str:
     """closed or gradient. Raises UsageError where there is no closed form."""
-    has = config.adapter == "features" or settings_or_none(factors) is not None
+    settings = settings_or_none(factors)
+    has = settings is not None and (config.adapter != "bias" or has_levels(settings))
+    has = has or config.adapter == "features"
     if config.fit == "closed" and config.adapter not in CLOSED:
         raise UsageError(f"--fit closed: --adapter {config.adapter} has no closed form, {', '.join(CLOSED)} have")
     if config.fit == "closed" and not has:
         solver = factors.provenance.config.get("solver")
         raise UsageError(
-            f"--fit closed: the base ({solver}) does not say which least squares its rows solve: give --fit gradient"
+            f"--fit closed: the base ({solver}) does not say which least squares its {_solved(config)} solve: give "
+            "--fit gradient"
         )
     return "closed" if config.fit != "gradient" and has and config.adapter in CLOSED else "gradient"
+
+
+def _solved(config: FinetuneConfig) -> str:
+    return "biases" if config.adapter == "bias" else "rows"
 
 
 def loss_of(config: FinetuneConfig, factors: Factors) -> str:
@@ -147,7 +155,7 @@ def finetune(
     form = form_of((P, Q), biases, data, counts, settings, config, kernels) if settings else None
     base, chosen = _base(task, P, Q, None), Chosen(config, data.touched, "")
     if config.adapter != "features":
-        chosen = choose(base, data, config)
+        chosen = choose(base, data, config, settings if fit == "closed" else None)
     config, nums, run = chosen.config, chosen.nums, Trained()
     rounds = config.epochs or 1
     parts: Arrays
@@ -162,6 +170,8 @@ def finetune(
         trained = sum(parts[name].size for name in ("A_P", "B_P", "A_Q", "B_Q"))
     elif form is not None:
         fold_in_new(form, task.known, data)
+        if fit == "closed" and config.adapter == "bias":
+            parts, trained = solve_levels(form, nums, task.known, rounds)
     new = extended(form, task.known, _zeros(task)) if form else _empty(task, rank)
     if config.adapter == "features":
         _check_share(task, config, base.parameters)
@@ -190,21 +200,9 @@ def planned(task: Task, config: FinetuneConfig) -> tuple[int, int, str]:
     if config.adapter == "features":
         _check_share(task, config, base.parameters)
         return _mapped_numbers(task, config), base.parameters, ""
-    config, nums, text = choose(base, task.data, config)
-    rows = len(nums[0]) + len(nums[1])
-    settings = settings_or_none(task.factors)
-    closed, fits_biases = fit == "closed", settings is not None and settings.solver == "als"
-    width, level = rank + (fits_biases if closed else base.biased), 0 if closed else int(base.biased)
-    trained = {
-        "bias": rows + 1,
-        "rows": rows * width + level,
-        "full": rows * width + level,
-        "scale": rank,
-        "bilinear": 2 * rank * config.rank,
-        "lora": (rows + 2 * (rank + (closed and fits_biases))) * config.rank,
-        "head": (3 * rank + 3) * config.hidden + 3 * rank + 2,
-    }
-    return trained[config.adapter], base.parameters, text
+    closed = settings_or_none(task.factors) if fit == "closed" else None
+    config, nums, text = choose(base, task.data, config, closed)
+    return size_of(base, nums, config, closed), base.parameters, text
 
 
 def check_rank(rank: int, config: FinetuneConfig) -> None:

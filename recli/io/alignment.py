@@ -72,6 +72,8 @@ def renumbered(matrix: Csr, user_nums: NDArray[np.int64], item_nums: NDArray[np.
     """The pairs whose user and item have a number."""
     rows = np.repeat(user_nums, np.diff(matrix.indptr))
     columns: NDArray[Any] = item_nums[matrix.indices]
+    values = np.asarray(matrix.values)
     kept = (rows >= 0) & (columns >= 0)
-    nums = (rows[kept].astype(np.int32), columns[kept].astype(np.int32))
-    return to_csr(*nums, np.asarray(matrix.values)[kept], users, items, "last")[0]
+    if not kept.all():
+        rows, columns, values = rows[kept], columns[kept], values[kept]
+    return to_csr(rows.astype(np.int32), columns.astype(np.int32), values, users, items, "last")[0]

@@ -270,7 +270,10 @@ def of_solver(solver: str, kernels: Kernels) -> Factors:
         ({}, "ials", "closed"),
         ({"fit": "closed", "adapter": "lora"}, "ials", "closed"),
         ({"fit": "gradient"}, "ials", "gradient"),
-        ({"adapter": "bias"}, "ials", "gradient"),
+        ({"adapter": "bias"}, "ials", "closed"),
+        ({"adapter": "bias"}, "als", "closed"),
+        ({"adapter": "bias"}, "imported", "gradient"),
+        ({"adapter": "scale"}, "ials", "gradient"),
         ({"adapter": "head"}, "ials", "gradient"),
         ({"adapter": "features"}, "ials", "closed"),
         ({"adapter": "features"}, "imported", "closed"),
@@ -284,12 +287,15 @@ def test_which_fit_is_taken(settings: dict[str, Any], solver: str, expected: str
 
 def test_where_there_is_no_closed_form_it_is_refused(cpu: Kernels) -> None:
     imported = of_solver("imported", cpu)
-    with pytest.raises(UsageError, match="--adapter bias has no closed form, rows, lora, features have"):
-        fit_of(FinetuneConfig(adapter="bias", fit="closed"), of_solver("ials", cpu))
+    with pytest.raises(UsageError, match="--adapter scale has no closed form, bias, rows, lora, features have"):
+        fit_of(FinetuneConfig(adapter="scale", fit="closed"), of_solver("ials", cpu))
     for base in (imported, fitted(cpu, solver="svd", normalize="degree")):
         with pytest.raises(UsageError, match="does not say which least squares its rows solve: give --fit gradient"):
             fit_of(FinetuneConfig(fit="closed"), base)
         assert fit_of(FinetuneConfig(), base) == "gradient"
+    plain = fitted(cpu, solver="svd", normalize="none")
+    with pytest.raises(UsageError, match="does not say which least squares its biases solve: give --fit gradient"):
+        fit_of(FinetuneConfig(adapter="bias", fit="closed"), plain)
 
 
 @pytest.mark.parametrize(
