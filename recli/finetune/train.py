@@ -222,8 +222,8 @@ def _check_share(task: Task, config: FinetuneConfig, parameters: int) -> None:
     needed = _mapped_numbers(task, config)
     if config.trainable is not None and needed > int(config.trainable * parameters):
         raise UsageError(
-            f"--trainable {100 * config.trainable:.4g}%: allows {int(config.trainable * parameters)} numbers, --adapter "
-            f"features trains {needed}: featurize --reduce or --select makes fewer columns"
+            f"--trainable {100 * config.trainable:.4g}%: allows {int(config.trainable * parameters)} numbers, "
+            f"--adapter features trains {needed}: featurize --reduce or --select makes fewer columns"
         )
 
 
