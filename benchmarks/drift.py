@@ -12,7 +12,8 @@ the contestant does not know included. Users whom it does not know get the items
     retrain    ials on the first two parts together, from scratch
     popular    the most popular items of the first two parts
     others     adapters of recli finetune: their rank, rounds or epochs, and the share of the base's numbers that is
-               trained (rows of new users and items not counted, since they have no others)
+               trained (rows of new users and items not counted, since they have no others); "a + b": b trained on the
+               base with a, on the same interactions
 
 The old column is forgetting: which share of what users had in the base's interactions (at most 20) is in lists of 20
 with nothing left out. The gain is what a contestant adds to stale, as a share of what retrain adds. Seconds are those
@@ -23,6 +24,7 @@ interactions and of finetune().
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -37,8 +39,9 @@ from recli.artifacts import Factors, Interactions, Provenance
 from recli.bench.drift import drifting
 from recli.bench.synthetic import parse_size
 from recli.config import FactorizeConfig, FinetuneConfig, ScoreConfig
+from recli.errors import UsageError
 from recli.factorize import factorize
-from recli.finetune import Adapter, NewData, Task, apply, exam_of_old, finetune, tables_of
+from recli.finetune import Adapter, NewData, Task, apply, exam_of_old, finetune
 from recli.finetune.tables import Tables
 from recli.ids import Csr, Ids, row_numbers, take_rows, to_csr
 from recli.kernels.spec import Kernels
@@ -48,20 +51,22 @@ from recli.score import Audience, Catalogue, recommend
 K = 20
 PARTS = 0.7, 0.2  # of the interactions: the base's, the new ones; the rest judges
 # Of the base and the new interactions: a model, or what makes one of the base, and the share that was trained.
-Contestant = Callable[[Factors, Interactions], tuple[Factors | Adapter, float]]
-ADAPTERS: dict[str, dict[str, Any]] = {
+Contestant = Callable[[Factors, Interactions], tuple[Factors | list[Adapter], float]]
+LORA = {"adapter": "lora", "fit": "closed"}
+ADAPTERS: dict[str, dict[str, Any] | list[dict[str, Any]]] = {
+    "bias": {"adapter": "bias"},
+    "bias + lora 1%": [{"adapter": "bias"}, {**LORA, "trainable": 0.01}],
+    "bias + lora 4%": [{"adapter": "bias"}, {**LORA, "trainable": 0.04}],
+    "bias + rows": [{"adapter": "bias"}, {"adapter": "rows"}],
     **{f"rows, stay {stay:g}": {"adapter": "rows", "stay": stay} for stay in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)},
-    "bias": {"adapter": "bias", "epochs": 2},
+    "bias, gradient": {"adapter": "bias", "fit": "gradient", "epochs": 2},
     "scale": {"adapter": "scale", "epochs": 1},
     "bilinear 8": {"adapter": "bilinear", "rank": 8, "epochs": 1},
     "rows, 1 round": {"adapter": "rows"},
     "rows, 2 rounds": {"adapter": "rows", "epochs": 2},
     "rows, 5%": {"adapter": "rows", "trainable": 0.05},
-    **{
-        f"lora {share:.0%}": {"adapter": "lora", "fit": "closed", "trainable": share}
-        for share in (0.01, 0.02, 0.03, 0.05, 0.1)
-    },
-    "lora 5%, 2 rounds": {"adapter": "lora", "fit": "closed", "trainable": 0.05, "epochs": 2},
+    **{f"lora {share:.0%}": {**LORA, "trainable": share} for share in (0.01, 0.02, 0.03, 0.05, 0.1)},
+    "lora 5%, 2 rounds": {**LORA, "trainable": 0.05, "epochs": 2},
     "lora 5%, gradient": {"adapter": "lora", "fit": "gradient", "trainable": 0.05, "epochs": 2},
 }
 
@@ -152,26 +157,35 @@ def contestants(both: Interactions, config: FactorizeConfig, backend: Kernels) -
         return factorize(both, FactorizeConfig(solver="pop"), backend)[0], 0.0
 
     adapted = {
-        name: adapter(FinetuneConfig(**{"seed": config.seed, **flags}), backend) for name, flags in ADAPTERS.items()
+        name: adapters(
+            [FinetuneConfig(**{"seed": config.seed, **one}) for one in (flags if isinstance(flags, list) else [flags])],
+            backend,
+        )
+        for name, flags in ADAPTERS.items()
     }
     return {"stale": stale, "retrain": retrain, "popular": popular, **adapted}
 
 
-def adapter(config: FinetuneConfig, backend: Kernels) -> Contestant:
-    def adapted(base: Factors, new: Interactions) -> tuple[Adapter, float]:
-        all_ = io.continue_ids(new, base, "new")
-        data = NewData(all_.matrix, all_.matrix, len(all_.user_ids), len(all_.item_ids))
-        delta, outcome = finetune(
-            Task(base, data, all_.user_ids, all_.item_ids, ("base",), Provenance()), config, backend
-        )
-        return delta, outcome.trained / outcome.total
+def adapters(configs: list[FinetuneConfig], backend: Kernels) -> Contestant:
+    def adapted(base: Factors, new: Interactions) -> tuple[list[Adapter], float]:
+        deltas, trained, total = list[Adapter](), 0, 0
+        model = base
+        for config in configs:
+            model = apply(model, deltas[-1]) if deltas else base
+            all_ = io.continue_ids(new, model, "new")
+            data = NewData(all_.matrix, all_.matrix, len(all_.user_ids), len(all_.item_ids))
+            task = Task(model, data, all_.user_ids, all_.item_ids, ("base",), Provenance())
+            delta, outcome = finetune(task, config, backend)
+            deltas.append(delta)
+            trained, total = trained + outcome.trained, total or outcome.total
+        return deltas, trained / total
 
     return adapted
 
 
 def timed(
     contestant: Contestant, base: Factors, new: Interactions, repeats: int
-) -> tuple[Factors | Adapter, float, float]:
+) -> tuple[Factors | list[Adapter], float, float]:
     """What it makes, the share that it trained, and the median of its seconds."""
     seconds = []
     for _ in range(repeats):
@@ -181,19 +195,10 @@ def timed(
     return made, share, statistics.median(seconds)
 
 
-def kept(base: Factors, made: Factors | Adapter, backend: Kernels) -> float:
-    """recall_capped@20 of what users of the base had, nothing left out; of a base and its adapters alone."""
-    if not isinstance(made, Adapter):
-        tables, items = (
-            Tables(base.P[:], base.item_factors(), base.b_u, base.b_v, np.float32(base.b)),
-            len(base.item_ids),
-        )
-        if made is not base:
-            return np.nan
-    else:
-        tables = tables_of(base, made)
-        items = len(tables.Q)
-    exam = exam_of_old(base, None, items, 0, backend)
+def kept(base: Factors, model: Factors, backend: Kernels) -> float:
+    """recall_capped@20 of what users of the base had, nothing left out; of a model that has the base's numbers."""
+    tables = Tables(model.P[:], model.item_factors(), model.b_u, model.b_v, np.float32(model.b))
+    exam = exam_of_old(base, None, len(tables.Q), 0, backend)
     assert exam is not None
     return exam.of_tables(tables)
 
@@ -236,9 +241,14 @@ def main() -> None:
         entrants = contestants(named["both"], config, backend)
         results = {}
         for name, contestant in entrants.items():
-            made, share, seconds = timed(contestant, base, named["new"], arguments.repeats)
-            model = apply(base, made) if isinstance(made, Adapter) else made
-            results[name] = exam.recall(model, backend), kept(base, made, backend), share, seconds
+            try:
+                made, share, seconds = timed(contestant, base, named["new"], arguments.repeats)
+            except UsageError as error:  # of so small a base
+                print(f"{name}: {error}")
+                continue
+            model = made if isinstance(made, Factors) else functools.reduce(apply, made, base)
+            old = np.nan if made is model and model is not base else kept(base, model, backend)
+            results[name] = exam.recall(model, backend), old, share, seconds
     (low, *_), (high, _, _, whole) = results["stale"], results["retrain"]
     most = (high - low) or np.nan
     print(

@@ -22,6 +22,7 @@ from recli.finetune.closed import ClosedForm
 from recli.finetune.rows import Nums
 from recli.score.row_problem import Settings
 
+Doubles = NDArray[np.float64]
 DAMPING = USER_DAMPING, ITEM_DAMPING  # of svd
 
 
@@ -66,9 +67,7 @@ def solve_levels(form: ClosedForm, nums: Nums, known: tuple[int, int], rounds: i
     return parts, sum(len(nums[side]) for side in sides_of(form.settings))
 
 
-def _moves(
-    form: ClosedForm, side: int, nums: NDArray[np.int64], moved: NDArray[np.float64], r: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _moves(form: ClosedForm, side: int, nums: NDArray[np.int64], moved: Doubles, r: Doubles) -> Doubles:
     """How far the biases of nums are to go from where they are, moved float64[n] away from the base. r: float64[nnz],
     predictions of all new pairs by user.
     """
@@ -79,12 +78,13 @@ def _moves(
     silence = settings.alpha0 * len(values) / max(1, int(form.counts[1].sum())) if ials else 0.0  # alpha0 rho
     w = values if ials else np.ones_like(values)
     t = values + (silence if settings.loss == "hu" else 0.0)
-    slope, curvature = (np.bincount(at, one, count)[nums] for one in (t - w * r, w))
+    slope = np.bincount(at, t - w * r, count)[nums].astype(np.float64)
+    curvature = np.bincount(at, w, count)[nums].astype(np.float64)
     if ials:
         present = data.touched[1 - side]
-        slope = slope - silence * form.predicted_sums(side, nums, present)
-        curvature = curvature + silence * len(present)
+        slope -= silence * form.predicted_sums(side, nums, present)
+        curvature += silence * len(present)
     # what holds them at the base: its own pairs and a penalty
-    held = stay * (old + settings.alpha0 * len(form.tables[1 - side]))
-    held = held + (DAMPING[side] if settings.solver == "svd" else settings.reg * (stay * old + new) ** settings.nu)
+    penalty = DAMPING[side] if settings.solver == "svd" else settings.reg * (stay * old + new) ** settings.nu
+    held = penalty + stay * (old + settings.alpha0 * len(form.tables[1 - side]))
     return np.asarray((slope - held * moved) / (curvature + held), np.float64)
