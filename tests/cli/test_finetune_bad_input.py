@@ -140,7 +140,7 @@ TABLE: list[tuple[int, str, str]] = [
     (70, "overflows float32: are the new values as large as", f"{L} huge.csv | {A} heavy.csv --weight rating"),
     (70, "overflows float32: are the new values as large as", "finetune svd.npz huge.csv -o out.npz"),
     (70, r"in step \d+ \(epoch 1\) at learning rate .*: give a smaller", f"{L} huge.csv --fit gradient"),
-    (70, r"in step \d+ \(epoch 1\) at learning rate .*: give a smaller", f"{L} huge.csv --adapter bias"),
+    (70, r"in step \d+ \(epoch 1\) at learning rate .*: give a smaller", f"{L} huge.csv --adapter bias --fit gradient"),
     # the base
     (65, r"new\.csv: expected a model that implicit or recli saved", "finetune new.csv new.csv -o out.npz"),
     (65, r"rows\.npz: .*kind factors, found adapter", "finetune rows.npz new.csv -o out.npz"),
@@ -196,7 +196,7 @@ TABLE: list[tuple[int, str, str]] = [
     (2, "--rank and --trainable exclude each other", f"{F} --adapter lora --rank 3 --trainable 5%"),
     (2, "--trainable .*: expected a share", f"{F} --trainable 0 | {F} --trainable 200% | {F} --trainable nan%"),
     (2, "--trainable 0.01: ", " | ".join(f"{F} --trainable 1% --adapter {name}" for name in TINY)),
-    (2, "--fit closed: --adapter bias has no closed form", f"{F} --fit closed --adapter bias"),
+    (2, "--fit closed: --adapter scale has no closed form", f"{F} --fit closed --adapter scale"),
     (2, "%flag: --fit closed solves, and takes no", " | ".join(f"{F} --fit closed {flag}" for flag in GRADIENT)),
     (2, "%flag: .*closed form here.*: leave it out, or give", " | ".join(f"{F} {flag}" for flag in GRADIENT)),
     (2, "--momentum: for --optimizer sgd, not adam", f"{G} --momentum 0.5"),

@@ -30,7 +30,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "lora by gradient": ("--adapter", "lora", "--fit", "gradient"),
     "features": FEATURES,
 }
-CLOSED = ("rows", "lora", "features")
+CLOSED = ("bias", "rows", "lora", "features")
 QUICK = ("--epochs", 1)
 OF_ROWS = {"P": 0, "b_u": 0, "A_P": 0, "Q": 1, "b_v": 1, "A_Q": 1}  # parts with a row for each user, or item
 
