@@ -34,15 +34,19 @@ from recli.splits import apart, take_pairs
 K, DRAWS = 20, 2000
 RANKS = 8, 16, 32, 64  # tried for the model of the share alone; the best counts
 SQUARED = {"loss": "squared", "negatives": 32, "epochs": 20, "fit": "gradient"}
-ADAPTERS: dict[str, dict[str, Any]] = {
-    "folded in": {"adapter": "scale", "epochs": 1, "learning_rate": 1e-9},
-    "bias": {"adapter": "bias"},
-    "bilinear 8": {"adapter": "bilinear", "rank": 8, **SQUARED, "learning_rate": 0.003},
-    "rows, closed": {"adapter": "rows", "stay": 0.0, "epochs": 3},
-    "lora 4": {"adapter": "lora", "rank": 4, **SQUARED, "learning_rate": 0.003},
-    "lora 8": {"adapter": "lora", "rank": 8, **SQUARED, "learning_rate": 0.003},
-    "lora 16": {"adapter": "lora", "rank": 16, **SQUARED, "learning_rate": 0.001},
-    "full": {"adapter": "full", **SQUARED, "learning_rate": 0.001},
+BIAS, LORA = {"adapter": "bias"}, {"adapter": "lora", **SQUARED}
+ADAPTERS: dict[str, list[dict[str, Any]]] = {
+    "folded in": [{"adapter": "scale", "epochs": 1, "learning_rate": 1e-9}],
+    "bias": [BIAS],
+    "bilinear 8": [{"adapter": "bilinear", "rank": 8, **SQUARED, "learning_rate": 0.003}],
+    "rows, closed": [{"adapter": "rows", "stay": 0.0, "epochs": 3}],
+    "lora 4": [{**LORA, "rank": 4, "learning_rate": 0.003}],
+    "lora 8": [{**LORA, "rank": 8, "learning_rate": 0.003}],
+    "lora 16": [{**LORA, "rank": 16, "learning_rate": 0.001}],
+    "bias+lora 8": [BIAS, {**LORA, "rank": 8, "learning_rate": 0.003}],
+    "bias+lora 16": [BIAS, {**LORA, "rank": 16, "learning_rate": 0.001}],
+    "bias+rows": [BIAS, {"adapter": "rows", "stay": 0.0, "epochs": 3}],
+    "full": [{"adapter": "full", **SQUARED, "learning_rate": 0.001}],
 }
 
 
@@ -79,11 +83,14 @@ def judged(model: Factors, users: np.ndarray, truth: Csr, allowed: np.ndarray, b
     return np.concatenate(found)
 
 
-def adapted(base: Factors, some: Interactions, flags: dict[str, Any], backend: Kernels) -> Factors:
-    joined = io.continue_ids(some, base, "some")
-    data = NewData(joined.matrix, joined.matrix, len(joined.user_ids), len(joined.item_ids))
-    task = Task(base, data, joined.user_ids, joined.item_ids, ("base",), Provenance())
-    return apply(base, finetune(task, FinetuneConfig(**flags), backend)[0])
+def adapted(base: Factors, some: Interactions, flags: list[dict[str, Any]], backend: Kernels) -> Factors:
+    """The base with these adapters, each trained on it with those before."""
+    for one in flags:
+        joined = io.continue_ids(some, base, "some")
+        data = NewData(joined.matrix, joined.matrix, len(joined.user_ids), len(joined.item_ids))
+        task = Task(base, data, joined.user_ids, joined.item_ids, ("base",), Provenance())
+        base = apply(base, finetune(task, FinetuneConfig(**one), backend)[0])
+    return base
 
 
 def main() -> None:

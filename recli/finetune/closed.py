@@ -109,10 +109,12 @@ class ClosedForm:
 
     def predicted_sums(self, side: int, nums: NDArray[np.int64], over: NDArray[np.int64]) -> NDArray[np.float64]:
         """The sum of r of each row of nums over rows `over` of the other side: float64[n]."""
-        rows, others = self.tables[side][nums].astype(np.float64), self._facing(side)[over]
+        present = np.zeros((len(self.tables[1 - side]), 1), np.float32)
+        present[over] = 1
+        sums = self._kernels.gram([self._kernels.view(present)], self._kernels.view(self._facing(side)))[0]
         own = 0 if self.biased else self._biases[side][nums].astype(np.float64)
         theirs = self.biases(1 - side)[over].sum(dtype=np.float64)
-        found: NDArray[np.float64] = rows @ others.sum(axis=0, dtype=np.float64)
+        found: NDArray[np.float64] = self.tables[side][nums] @ sums
         return np.asarray(found + len(over) * (own + float(self._level)) + theirs, np.float64)
 
     def biases(self, side: int) -> Floats:
@@ -148,18 +150,16 @@ class ClosedForm:
     @np.errstate(over="ignore", invalid="ignore")  # what overflows shows in the moves
     def _swept(self, side: int, nums: NDArray[np.int64], pairs: Pairs, others: Floats, basis: Floats | None) -> Floats:
         old, new = self.counts[side][nums], np.diff(pairs.matrix.indptr)
-        weights = self._others_counts(side)
-        squares = np.einsum("mr,mr->m", others, others)
-        mean = (
-            float(weights @ squares) / max(1.0, float(weights.sum())) / max(float(squares.sum(dtype=np.float64)), 1e-30)
-        )
-        curvature = self._alpha0 + self.stay * old * mean
-        if not self._alpha0:
-            curvature = np.maximum(curvature, LEAST * mean)
+        curvature = np.full(len(nums), self._alpha0, np.float64)
+        if old.any() or not self._alpha0:
+            mean = self._mean_square(side, others)
+            curvature += self.stay * old * mean
+            curvature = np.maximum(curvature, 0 if self._alpha0 else LEAST * mean)
         settings = self.settings
         penalty = settings.reg * (self.stay * old + new + settings.alpha0 * len(others)) ** settings.nu
         if settings.solver == "svd":
-            penalty = np.full(len(nums), 1e-6 * float(squares.mean()))
+            squares = float(np.square(others, dtype=np.float64).sum())
+            penalty = np.full(len(nums), 1e-6 * squares / len(others))
         each = np.repeat(1 / curvature, new).astype(np.float32)
         view = self._kernels.view(others)
         if basis is None:
@@ -193,12 +193,12 @@ class ClosedForm:
             return others
         return np.column_stack([others[:, :-1], np.ones(len(others), np.float32)])
 
-    def _others_counts(self, side: int) -> NDArray[np.float64]:
-        other = 1 - side
-        counts = self.counts[other].astype(np.float64)
-        new = np.diff((self.data.matrix, self.data.by_item)[other].indptr)
-        counts[: len(new)] += new  # the matrix may end before users who have attributes alone
-        return counts
+    def _mean_square(self, side: int, others: Floats) -> float:
+        """c: the mean |y|^2 over pairs, old and new, as a share of its sum over rows."""
+        weights = (self.counts[1 - side] + self.data.new_counts[1 - side]).astype(np.float64)
+        squares = np.einsum("mr,mr->m", others, others)
+        total = float(squares.sum(dtype=np.float64))
+        return float(weights @ squares) / max(1.0, float(weights.sum())) / max(total, 1e-30)
 
     def _pairs(self, side: int, nums: NDArray[np.int64], others: Floats) -> Pairs:
         matrix, scores = self._some_pairs(side, nums, others)
@@ -212,13 +212,15 @@ class ClosedForm:
 
     def _some_pairs(self, side: int, nums: NDArray[np.int64], others: Floats) -> tuple[Csr, Floats]:
         """The new pairs of rows nums, and `_scores` of them."""
+        if not self._start[side][nums].any():  # new ones
+            data = self.data
+            matrix = data.pairs_of_items(nums) if side else take_rows(data.matrix, nums, values=True)
+            return matrix, np.zeros(len(matrix.indices), np.float32)
         every = (self.data.matrix, self.data.by_item)[side]
         if np.array_equal(nums, self.data.touched[side]):  # the other rows are empty: entries need not be moved
             ends = np.append(every.indptr[nums], every.indptr[-1])
             return every._replace(indptr=ends), self._scores(side, others)
         matrix = take_rows(every, nums, values=True)
-        if not self._start[side][nums].any():  # new ones
-            return matrix, np.zeros(len(matrix.indices), np.float32)
         scores = take_rows(every._replace(values=self._scores(side, others)), nums, values=True).values
         return matrix, scores
 

@@ -50,10 +50,26 @@ class NewData:
         """The transpose of `matrix`."""
         return Csr(self._by_item.indptr, self._by_item.items, self.matrix.values[self.item_order])
 
+    def pairs_of_items(self, nums: NDArray[np.int64]) -> Csr:
+        """Rows nums of `by_item`, of which a few are found without all."""
+        wanted = np.zeros(self.items, bool)
+        wanted[nums] = True
+        at = np.flatnonzero(wanted[self.matrix.indices])
+        at = at[np.argsort(self.matrix.indices[at], kind="stable")]
+        lengths = np.bincount(self.matrix.indices[at], minlength=self.items)[nums]
+        return Csr(np.append(0, np.cumsum(lengths)), self.pair_users[at], self.matrix.values[at])
+
     @cached_property
     def touched(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ascending numbers of the users and items that there is something to learn from."""
-        return np.flatnonzero(np.diff(self.matrix.indptr)), np.flatnonzero(np.diff(self.by_item.indptr))
+        return np.flatnonzero(self.new_counts[0]), np.flatnonzero(self.new_counts[1])
+
+    @cached_property
+    def new_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many pairs of `matrix` each user and each item has: int64[users], int64[items]."""
+        ends = (self.pair_users, self.users), (self.matrix.indices, self.items)
+        of_users, of_items = (np.bincount(nums, minlength=count) for nums, count in ends)
+        return of_users, of_items
 
     def counts(self, factors: Factors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many pairs the base was learned from: int64[users], int64[items], 0 for new ones and where it does not

@@ -73,7 +73,7 @@ def _moves(form: ClosedForm, side: int, nums: NDArray[np.int64], moved: Doubles,
     """
     data, settings, stay = form.data, form.settings, form.stay
     at, count = (data.pair_users, data.matrix.indices)[side], (data.users, data.items)[side]
-    old, new = form.counts[side][nums], np.bincount(at, minlength=count)[nums]
+    old, new = form.counts[side][nums], data.new_counts[side][nums]
     ials, values = settings.solver == "ials", data.matrix.values
     silence = settings.alpha0 * len(values) / max(1, int(form.counts[1].sum())) if ials else 0.0  # alpha0 rho
     w = values if ials else np.ones_like(values)

@@ -48,11 +48,14 @@ def _longer(array: Floats, size: int) -> Floats:
 
 
 def fold_in_new(form: ClosedForm, known: tuple[int, int], data: NewData) -> None:
-    """New users given the known items, new items given all users, and users again, for those with new items alone."""
-    new = [nums[nums >= count] for nums, count in zip(data.touched, known, strict=True)]
-    for side in (0, 1, 0) if len(new[1]) else (0,):
-        if len(new[side]):
-            form.move(side, new[side], form.moves(side, new[side]))
+    """New users given the known items, new items given all users, and again those users who have new items alone."""
+    users, items = (nums[nums >= count] for nums, count in zip(data.touched, known, strict=True))
+    for side, nums in ((0, users), (1, items)):
+        if len(nums):
+            form.move(side, nums, form.moves(side, nums))
+    alone = users[~form.tables[0][users].any(axis=1)]
+    if len(alone):
+        form.move(0, alone, form.moves(0, alone))
 
 
 def solve_rows(form: ClosedForm, nums: Nums, known: tuple[int, int], data: NewData, rounds: int) -> None:

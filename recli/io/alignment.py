@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -70,10 +69,10 @@ def check_new(ids: Ids, known: Ids, array: str) -> None:
 
 def renumbered(matrix: Csr, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64], users: int, items: int) -> Csr:
     """The pairs whose user and item have a number."""
-    rows = np.repeat(user_nums, np.diff(matrix.indptr))
-    columns: NDArray[Any] = item_nums[matrix.indices]
+    rows = np.repeat(user_nums.astype(np.int32), np.diff(matrix.indptr))
+    columns: NDArray[np.int32] = item_nums.astype(np.int32)[matrix.indices]
     values = np.asarray(matrix.values)
-    kept = (rows >= 0) & (columns >= 0)
-    if not kept.all():
+    if user_nums.min(initial=0) < 0 or item_nums.min(initial=0) < 0:
+        kept = (rows >= 0) & (columns >= 0)
         rows, columns, values = rows[kept], columns[kept], values[kept]
-    return to_csr(rows.astype(np.int32), columns.astype(np.int32), values, users, items, "last")[0]
+    return to_csr(rows, columns, values, users, items, "last")[0]
