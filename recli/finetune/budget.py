@@ -65,7 +65,7 @@ def choose(base: Base, data: NewData, config: FinetuneConfig, closed: Settings |
     if config.trainable is None:
         return Chosen(config, nums, "")
     budget, rank, rows = int(config.trainable * base.parameters), base.rank, len(nums[0]) + len(nums[1])
-    flag, (width, level) = f"--trainable {config.trainable:.4g}", _widths(base, closed)
+    flag, (width, level) = f"--trainable {100 * config.trainable:.4g}%", _widths(base, closed)
     if config.adapter == "lora":
         each = rows + 2 * (width if closed else rank)  # closed forms move biases with the rows
         most = min(budget // max(1, each), rank)

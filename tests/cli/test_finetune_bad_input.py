@@ -195,7 +195,7 @@ TABLE: list[tuple[int, str, str]] = [
     (2, "--hidden and --trainable exclude each other", f"{D} --hidden 3 --trainable 5%"),
     (2, "--rank and --trainable exclude each other", f"{F} --adapter lora --rank 3 --trainable 5%"),
     (2, "--trainable .*: expected a share", f"{F} --trainable 0 | {F} --trainable 200% | {F} --trainable nan%"),
-    (2, "--trainable 0.01: ", " | ".join(f"{F} --trainable 1% --adapter {name}" for name in TINY)),
+    (2, "--trainable 1%: ", " | ".join(f"{F} --trainable 1% --adapter {name}" for name in TINY)),
     (2, "--fit closed: --adapter scale has no closed form", f"{F} --fit closed --adapter scale"),
     (2, "%flag: --fit closed solves, and takes no", " | ".join(f"{F} --fit closed {flag}" for flag in GRADIENT)),
     (2, "%flag: .*closed form here.*: leave it out, or give", " | ".join(f"{F} {flag}" for flag in GRADIENT)),

@@ -159,7 +159,7 @@ def test_without_a_budget_all_that_is_touched_is_trained() -> None:
 @pytest.mark.parametrize(
     ("adapter", "share", "message"),
     [
-        ("rows", 0.009, "--trainable 0.009: allows 4 numbers, --adapter rows takes 5 at least"),
+        ("rows", 0.009, "--trainable 0.9%: allows 4 numbers, --adapter rows takes 5 at least"),
         ("bias", 0.001, "allows 0 numbers, --adapter bias takes 2 at least"),
         ("lora", 0.01, "too little for rank 1 of --adapter lora, which takes"),
         ("bilinear", 0.001, "too little for rank 1 of --adapter bilinear, which takes 10 numbers"),
