@@ -49,7 +49,8 @@ def finetune(
     fit: Annotated[
         str,
         o.option(
-            "--fit", help="closed (least squares: bias, rows, lora, features), gradient, or auto: closed where it can be."
+            "--fit",
+            help="closed (least squares: bias, rows, lora, features), gradient, or auto: closed where it can be.",
         ),
     ] = D.fit,
     rank: Annotated[int, o.own("--rank", help="lora, bilinear: rank of the change.")] = D.rank,

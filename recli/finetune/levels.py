@@ -50,14 +50,16 @@ def solve_levels(form: ClosedForm, nums: Nums, known: tuple[int, int], rounds: i
         for side, (some, touched, count) in enumerate(zip(nums, form.data.touched, known, strict=True))
     ]
     moved = [np.zeros(len(some)) for some in own]
+    shifts, at = np.zeros(0), ends[0][:0]  # what r lacks of the last moves
     for _ in range(rounds):
         for side in sides_of(form.settings):
+            if len(at):
+                r += shifts[at]
             moves = _moves(form, side, own[side], moved[side], r)
             moved[side] += moves
             form.shift(side, own[side], moves)
-            shifts = np.zeros((form.data.users, form.data.items)[side])
+            shifts, at = np.zeros((form.data.users, form.data.items)[side]), ends[side]
             shifts[own[side]] = moves
-            r += shifts[ends[side]]
     parts: Arrays = {"users": own[0], "items": own[1]}
     for name, moves in zip(("b_u", "b_v"), moved, strict=True):
         parts[name] = moves.astype(np.float32)[:, None]
