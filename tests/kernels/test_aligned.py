@@ -19,3 +19,16 @@ def test_as_empty_but_at_a_line(shape: tuple[int, ...], dtype: type) -> None:
     assert array.ctypes.data % aligned.LINE == 0 or array.size == 0
     array[:] = 1
     assert (array == 1).all()
+
+
+def test_zeros_are_zero_at_a_line_and_bytes_can_be_used_again() -> None:
+    array = aligned.zeros((7, 5))
+    assert array.dtype == np.float32
+    assert array.ctypes.data % aligned.LINE == 0
+    assert not array.any()
+    raw = np.empty(aligned.LINE + 4 * 12, np.uint8)
+    view = aligned.within(raw, (3, 4))
+    assert view.ctypes.data % aligned.LINE == 0
+    assert view.base is raw
+    view[:] = 7
+    assert (aligned.within(raw, (12,)) == 7).all()

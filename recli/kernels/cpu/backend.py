@@ -184,7 +184,7 @@ class CpuKernels:
         return score_pairs(self._run, users, items, user_nums, item_nums)
 
     def zeros(self, rows: int, rank: int) -> Table:
-        return Table(np.zeros((rows, rank), np.float32), rank)  # which the system gives page by page, once written
+        return Table(aligned.zeros((rows, rank)), rank)  # which the system gives page by page, once written
 
     def take(
         self,

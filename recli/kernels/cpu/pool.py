@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from recli.kernels.cpu import aligned
 from recli.kernels.spec import Floats
 
 MOST = 16  # pieces kept
@@ -16,15 +18,15 @@ class Pool:
     """Lends arrays; what is given back goes to the next one that fits."""
 
     def __init__(self) -> None:
-        self._free: list[Floats] = []
+        self._free: list[NDArray[np.uint8]] = []
 
     def empty(self, rows: int, rank: int) -> Floats:
-        """float32[rows, rank], C-order, with anything in it."""
-        size = rows * rank
+        """float32[rows, rank], C-order, from a cache line on, with anything in it."""
+        size = 4 * rows * rank + aligned.LINE
         fitting = [at for at, piece in enumerate(self._free) if size <= len(piece) <= 4 * size]
         best = min(fitting, key=lambda at: len(self._free[at]), default=None)
-        piece = np.empty(math.ceil(ROOM * size), np.float32) if best is None else self._free.pop(best)
-        return piece[:size].reshape(rows, rank)
+        piece = np.empty(math.ceil(ROOM * size), np.uint8) if best is None else self._free.pop(best)
+        return aligned.within(piece, (rows, rank))
 
     def give_back(self, array: Floats) -> None:
         """An array of `empty` that nobody uses any more."""

@@ -19,7 +19,7 @@ from recli.kernels.spec import Floats, Nums, Rule
 from recli.sorting import group
 
 F = np.float32
-ROWS = 1 << 9  # a task
+ROWS = 1 << 11  # a task
 PAIRS = 1 << 12  # a task
 AHEAD = 6  # rows: fetched so far ahead, since each lies on a page of its own
 NONE = np.zeros(0, np.int64)
