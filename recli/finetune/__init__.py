@@ -1,4 +1,4 @@
-"""A model and new interactions to a delta: a few percent of the parameters. One adapter, one file."""
+"""A model and new interactions to a delta: a few percent of the parameters. One family of adapters, one file."""
 
 from recli.finetune.apply import (
     apply,

@@ -5,8 +5,8 @@ A row p that was the minimiser of its old pairs' objective has no slope there, o
 
     A = (alpha0 + stay n c) Y^T Y + regularization I
 
-n being its number of old pairs and c Y^T Y their mean y y^T: c = mean |y|^2 over pairs / sum |y|^2 over rows. With the
-new pairs' weights w and targets t, the row's move d minimises
+n being the weight of its old pairs and c Y^T Y their mean y y^T: c = mean |y|^2 over pairs / sum |y|^2 over rows (at
+least LEAST c Y^T Y, where alpha0 is 0). With the new pairs' weights w and targets t, the row's move d minimises
 
     sum_new [ w s^2 - 2 t s ] + d^T A d,   s = (p + d) . y,
 
@@ -18,10 +18,10 @@ the new pairs cost. stay = 1 trusts the old pairs as the new ones; with tastes t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from recli.errors import DivergedError
 from recli.finetune.data import NewData
@@ -62,11 +62,15 @@ class ClosedForm:
         biases: tuple[Floats, Floats, float],
         data: NewData,
         counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+        weights: tuple[NDArray[Any], NDArray[Any]],
         settings: Settings,
         stay: float,
         kernels: Kernels,
     ) -> None:
-        """sides: rows of all users and of all items, zero for new ones; biases: b_u, b_v of all and b."""
+        """sides: rows of all users and of all items, zero for new ones; biases: b_u, b_v of all and b; counts, weights:
+        see NewData.
+        """
+        self.weights = weights
         self.data, self.counts, self.settings, self.stay = data, counts, settings, stay
         self._kernels, self._biases, self._level = kernels, list(biases[:2]), np.float32(biases[2])
         self.biased = settings.solver == "als"
@@ -84,8 +88,7 @@ class ClosedForm:
         Raises DivergedError where numbers overflow.
         """
         others = self._facing(side)
-        with threadpool_limits(1):  # the products here are short: threads that wait for each other make them slower
-            return self._swept(side, nums, self._pairs(side, nums, others), others, basis)
+        return self._swept(side, nums, self._pairs(side, nums, others), others, basis)
 
     def _scores(self, side: int, others: Floats) -> Floats:
         """p . q (and the row's own bias, where it is part of it) of all new pairs, in the order of this side, with its
@@ -108,11 +111,11 @@ class ClosedForm:
         return self._dots(self.tables[0], self._facing(0)) + self._levels_beside(0, self.data.matrix, None)
 
     def predicted_sums(self, side: int, nums: NDArray[np.int64], over: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The sum of r of each row of nums over rows `over` of the other side: float64[n]."""
+        """Of ials: the sum of r of each row of nums over rows `over` of the other side, float64[n]."""
         present = np.zeros((len(self.tables[1 - side]), 1), np.float32)
         present[over] = 1
         sums = self._kernels.gram([self._kernels.view(present)], self._kernels.view(self._facing(side)))[0]
-        own = 0 if self.biased else self._biases[side][nums].astype(np.float64)
+        own = self._biases[side][nums].astype(np.float64)
         theirs = self.biases(1 - side)[over].sum(dtype=np.float64)
         found: NDArray[np.float64] = self.tables[side][nums] @ sums
         return np.asarray(found + len(over) * (own + float(self._level)) + theirs, np.float64)
@@ -153,7 +156,7 @@ class ClosedForm:
         curvature = np.full(len(nums), self._alpha0, np.float64)
         if old.any() or not self._alpha0:
             mean = self._mean_square(side, others)
-            curvature += self.stay * old * mean
+            curvature += self.stay * self.weights[side][nums] * mean
             curvature = np.maximum(curvature, 0 if self._alpha0 else LEAST * mean)
         settings = self.settings
         penalty = settings.reg * (self.stay * old + new + settings.alpha0 * len(others)) ** settings.nu

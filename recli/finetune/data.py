@@ -80,3 +80,14 @@ class NewData:
             of_users[: len(factors.user_ids)] = np.diff(factors.seen.indptr)
         of_items[: len(factors.item_ids)] = factors.item_counts
         return of_users, of_items
+
+    def weights(self, factors: Factors) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What those pairs weigh together in the base's loss: float64[users], float64[items]; where all weigh 1, or it
+        does not say, their number.
+        """
+        seen, values = factors.seen, factors.seen_values
+        if seen is None or values is None or factors.provenance.config.get("solver") != "ials":
+            return self.counts(factors)
+        ends = (row_numbers(seen.indptr), self.users), (seen.indices, self.items)
+        of_users, of_items = (np.bincount(nums, values, count) for nums, count in ends)
+        return of_users, of_items

@@ -6,8 +6,9 @@ Of ials, whose scores order items, b_u changes nothing, and b_v is the minimiser
 
 L_old being the base's loss, which has no slope at the base, and the sum over the pairs of the item with the users who
 are present in the new data, whose silence counts as it does in the base for as many pairs: rho = new pairs / old ones.
-So an item falls that nobody takes any more, and one that is taken as foretold stays where it is. For ratings, b_u and
-b_v are in turn the damped means of what is left of them.
+How far it goes is penalised as in the base, but for what unobserved pairs add there. So an item falls that nobody takes
+any more, and one that is taken as foretold stays where it is. For ratings, b_u and b_v are in turn the damped means of
+what is left of them.
 """
 
 from __future__ import annotations
@@ -69,6 +70,22 @@ def solve_levels(form: ClosedForm, nums: Nums, known: tuple[int, int], rounds: i
     return parts, sum(len(nums[side]) for side in sides_of(form.settings))
 
 
+def level_new(form: ClosedForm, known: tuple[int, int]) -> None:
+    """Gives new ids the damped means that a bias-normalised svd starts from, items first; other solvers fit biases with
+    the rows, or have none.
+    """
+    if form.settings.normalize != "bias":
+        return
+    r = form.predictions().astype(np.float64)
+    for side in (1, 0):
+        new = form.data.touched[side][form.data.touched[side] >= known[side]]
+        moves = _moves(form, side, new, np.zeros(len(new)), r)
+        form.shift(side, new, moves)
+        shifts = np.zeros((form.data.users, form.data.items)[side])
+        shifts[new] = moves
+        r += shifts[(form.data.pair_users, form.data.matrix.indices)[side]]
+
+
 def _moves(form: ClosedForm, side: int, nums: NDArray[np.int64], moved: Doubles, r: Doubles) -> Doubles:
     """How far the biases of nums are to go from where they are, moved float64[n] away from the base. r: float64[nnz],
     predictions of all new pairs by user.
@@ -88,5 +105,5 @@ def _moves(form: ClosedForm, side: int, nums: NDArray[np.int64], moved: Doubles,
         curvature += silence * len(present)
     # what holds them at the base: its own pairs and a penalty
     penalty = DAMPING[side] if settings.solver == "svd" else settings.reg * (stay * old + new) ** settings.nu
-    held = penalty + stay * (old + settings.alpha0 * len(form.tables[1 - side]))
+    held = penalty + stay * (form.weights[side][nums] + settings.alpha0 * len(form.tables[1 - side]))
     return np.asarray((slope - held * moved) / (curvature + held), np.float64)

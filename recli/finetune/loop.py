@@ -22,7 +22,7 @@ from recli.finetune.rows import Nums
 from recli.kernels.spec import Kernels
 
 BEST = "best_"
-EPOCHS, PATIENCE = 5, 2
+EPOCHS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What happens around epochs. validate: the quality of a learner, higher is better. save, resume: checkpoints.
-    rescue: is given the last good state, where numbers overflow.
-    """
+    """What happens around epochs. validate: the quality of a learner, higher is better. save, resume: checkpoints."""
 
     on_progress: Callable[[Progress], None] = lambda progress: None
     validate: Callable[[Learner], float] | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recli.artifacts import Factors
 from recli.checks import Arrays
 from recli.config import FinetuneConfig
 from recli.finetune.closed import STAY, ClosedForm, principal
 from recli.finetune.data import NewData
+from recli.finetune.levels import level_new
 from recli.finetune.rows import Nums
 from recli.kernels.spec import Floats, Kernels
 from recli.score.row_problem import Settings
@@ -26,20 +27,21 @@ class Extended(NamedTuple):
 
 
 def form_of(
-    sides: tuple[Floats, Floats],
-    biases: tuple[Floats, Floats, float],
-    data: NewData,
-    counts: tuple[NDArray[np.int64], NDArray[np.int64]],
-    settings: Settings,
-    config: FinetuneConfig,
-    kernels: Kernels,
+    factors: Factors, data: NewData, settings: Settings, config: FinetuneConfig, kernels: Kernels
 ) -> ClosedForm:
-    """See ClosedForm; sides and biases of known ids, to which zeros are added for new ones."""
-    sizes = data.users, data.items
-    rows = tuple(_longer(side, size) for side, size in zip(sides, sizes, strict=True))
-    levels = tuple(_longer(one, size) for one, size in zip(biases[:2], sizes, strict=True))
-    stay = STAY if config.stay is None else config.stay
-    return ClosedForm((rows[0], rows[1]), (levels[0], levels[1], biases[2]), data, counts, settings, stay, kernels)
+    """See ClosedForm; of the base's rows and biases, to which zeros are added for new ids."""
+    ends = (factors.P[:], factors.b_u, data.users), (factors.item_factors(), factors.b_v, data.items)
+    rows, levels = zip(*((_longer(table, size), _longer(biases, size)) for table, biases, size in ends), strict=True)
+    return ClosedForm(
+        rows,
+        (*levels, float(factors.b)),
+        data,
+        data.counts(factors),
+        data.weights(factors),
+        settings,
+        STAY if config.stay is None else config.stay,
+        kernels,
+    )
 
 
 def _longer(array: Floats, size: int) -> Floats:
@@ -49,24 +51,39 @@ def _longer(array: Floats, size: int) -> Floats:
 
 def fold_in_new(form: ClosedForm, known: tuple[int, int], data: NewData) -> None:
     """New users given the known items, new items given all users, and again those users who have new items alone."""
-    users, items = (nums[nums >= count] for nums, count in zip(data.touched, known, strict=True))
-    for side, nums in ((0, users), (1, items)):
-        if len(nums):
-            form.move(side, nums, form.moves(side, nums))
-    alone = users[~form.tables[0][users].any(axis=1)]
-    if len(alone):
-        form.move(0, alone, form.moves(0, alone))
+    level_new(form, known)
+    for side in (0, 1):
+        new = data.touched[side][data.touched[side] >= known[side]]
+        if len(new):
+            form.move(side, new, form.moves(side, new))
+    _fold_in_left(form, known[0], data)
+
+
+def _fold_in_left(form: ClosedForm, known: int, data: NewData) -> None:
+    """New users who had nothing to learn from when users were solved, since they have new items alone."""
+    users = data.touched[0][data.touched[0] >= known]
+    left = users[~form.tables[0][users].any(axis=1)]
+    if len(left):
+        form.move(0, left, form.moves(0, left))
+
+
+def with_new(nums: Nums, known: tuple[int, int], data: NewData) -> Nums:
+    """Those of nums, which are of the base, and those new ids that there is something to learn from."""
+    users, items = (
+        np.concatenate([own, touched[touched >= count]])
+        for own, touched, count in zip(nums, data.touched, known, strict=True)
+    )
+    return users, items
 
 
 def solve_rows(form: ClosedForm, nums: Nums, known: tuple[int, int], data: NewData, rounds: int) -> None:
     """Users, then items, so many times: those of nums, and new ones."""
-    some = [
-        np.concatenate([own, touched[touched >= count]])
-        for own, touched, count in zip(nums, data.touched, known, strict=True)
-    ]
+    level_new(form, known)
+    some = with_new(nums, known, data)
     for _ in range(rounds):
         for side in (0, 1):
             form.move(side, some[side], form.moves(side, some[side]))
+    _fold_in_left(form, known[0], data)
 
 
 def solve_lora(
@@ -75,6 +92,7 @@ def solve_lora(
     """A_P, B_P, A_Q, B_Q. The directions are those in which a sample of rows would move most if it were free; the
     coefficients in them are each row's own minimiser.
     """
+    level_new(form, known)
     rng = np.random.default_rng(config.seed)
     found: Arrays = {}
     for _ in range(rounds):
@@ -94,16 +112,14 @@ def solve_lora(
                 np.concatenate([own, new]),
                 np.concatenate([found[f"A_{name}"] @ basis, moves[len(free) - len(new) :]]),
             )
+    _fold_in_left(form, known[0], data)
     return found
 
 
-def extended(form: ClosedForm, known: tuple[int, int], biases: tuple[Floats, Floats]) -> Extended:
-    """The new ids' rows as they are now. biases: of all, where they are no part of the rows."""
+def extended(form: ClosedForm, known: tuple[int, int]) -> Extended:
+    """The new ids' rows and biases as they are now."""
     ends = []
     for side in (0, 1):
-        rows = form.tables[side][known[side] :]
-        if form.biased:
-            ends.append((np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, -1])))
-        else:
-            ends.append((np.ascontiguousarray(rows), biases[side][known[side] :]))
+        rows, biases = form.tables[side][known[side] :], form.biases(side)[known[side] :]
+        ends.append(((rows[:, :-1] if form.biased else rows).copy(), biases.copy()))
     return Extended(ends[0], ends[1])

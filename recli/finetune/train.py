@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from recli.artifacts import Factors, Provenance
 from recli.checks import Arrays
@@ -28,7 +29,7 @@ from recli.finetune.loop import LastGoodError, Trained, Trainer, Watch
 from recli.finetune.lora import lora_learner
 from recli.finetune.losses import LOSSES, NEGATIVES
 from recli.finetune.rows import Nums, bias_learner, rows_learner
-from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows
+from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows, with_new
 from recli.ids import Csr, Ids, take_rows, transpose, union_rows, widen
 from recli.kernels.spec import Floats, Kernels
 from recli.least_squares import confidence
@@ -145,6 +146,13 @@ def finetune(
 
     Raises DataError, UsageError, DivergedError.
     """
+    with threadpool_limits(1):  # products here are short, and their bits must not depend on threads
+        return _finetune(task, config, kernels, watch)
+
+
+def _finetune(
+    task: Task, config: FinetuneConfig, kernels: Kernels, watch: Callable[[Base], Watch]
+) -> tuple[Adapter, Outcome]:
     factors, data = task.factors, task.data
     rank = factors.P.shape[1]
     check_rank(rank, config)
@@ -152,7 +160,7 @@ def finetune(
     counts = data.counts(factors)
     P, Q = factors.P[:], factors.item_factors()
     biases = factors.b_u, factors.b_v, float(factors.b)
-    form = form_of((P, Q), biases, data, counts, settings, config, kernels) if settings else None
+    form = form_of(factors, data, settings, config, kernels) if settings else None
     base, chosen = _base(task, P, Q, None), Chosen(config, data.touched, "")
     if config.adapter != "features":
         chosen = choose(base, data, config, settings if fit == "closed" else None)
@@ -170,9 +178,10 @@ def finetune(
         trained = sum(parts[name].size for name in ("A_P", "B_P", "A_Q", "B_Q"))
     elif form is not None:
         fold_in_new(form, task.known, data)
-        if fit == "closed" and config.adapter == "bias":
-            parts, trained = solve_levels(form, nums, task.known, rounds)
-    new = extended(form, task.known, _zeros(task)) if form else _empty(task, rank)
+    new = extended(form, task.known) if form else _empty(task, rank)
+    if fit == "closed" and config.adapter == "bias":
+        assert form is not None
+        parts, trained = solve_levels(form, nums, task.known, rounds)
     if config.adapter == "features":
         _check_share(task, config, base.parameters)
         new, maps, text, trained = _mapped(task, (P, Q), counts, new, config, kernels)
@@ -274,10 +283,6 @@ def _base(task: Task, P: Floats, Q: Floats, new: Extended | None) -> Base:
     )
 
 
-def _zeros(task: Task) -> tuple[Floats, Floats]:
-    return np.zeros(task.data.users, np.float32), np.zeros(task.data.items, np.float32)
-
-
 def _empty(task: Task, rank: int) -> Extended:
     """Zero rows: of a base that does not say how its rows came about."""
     new = [
@@ -352,12 +357,7 @@ def _mapped(
 
 def _learner(task: Task, base: Base, nums: Nums, config: FinetuneConfig, kernels: Kernels) -> Learner:
     if config.adapter in LEARNERS:
-        users, items = task.data.touched  # and new ids, whose rows are no longer what the base says of them
-        with_new = [
-            np.concatenate([own, touched[touched >= count]])
-            for own, touched, count in zip(nums, (users, items), task.known, strict=True)
-        ]
-        return LEARNERS[config.adapter](base, (with_new[0], with_new[1]), config, kernels)
+        return LEARNERS[config.adapter](base, with_new(nums, task.known, task.data), config, kernels)
     frozen = TrainedBiases(base, kernels, None)
     if config.adapter == "head":
         return _head(task, base, config, frozen, kernels)
@@ -406,9 +406,13 @@ def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, k
     if loss in ("bpr", "softmax") and not negatives:
         raise UsageError(f"--negatives 0: --loss {loss} compares pairs with negatives: give at least 1")
     sampling = config.sampling if config.sampling != "auto" else ("popularity" if loss == "softmax" else "uniform")
-    had = [widen(data.every, data.users)]
+    # Held-out pairs may be drawn: if they alone never were, they would rise without being learned.
+    had = [widen(data.matrix, data.users)]
     if negatives and factors.seen is not None:
-        had.append(widen(factors.seen, data.users))
+        users = np.full(data.users, -1)
+        there = data.touched[0][data.touched[0] < len(factors.user_ids)]
+        users[there] = there
+        had.append(take_rows(factors.seen, users))
     targets = targets_of(data.given, loss, negatives, factors)
     if loss == "logistic" and not negatives:
         _check_labels(targets)

@@ -44,10 +44,20 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def form(factors: Factors, data: NewData, kernels: Kernels, stay: float | None = None) -> ClosedForm:
-    biases = factors.b_u, factors.b_v, float(factors.b)
-    settings, counts = settings_of(factors.provenance.config), data.counts(factors)
-    sides = np.asarray(factors.P[:]), factors.item_factors()
-    return form_of(sides, biases, data, counts, settings, FinetuneConfig(stay=stay), kernels)
+    settings = settings_of(factors.provenance.config)
+    return form_of(factors, data, settings, FinetuneConfig(stay=stay), kernels)
+
+
+def old_weights(factors: Factors, data: NewData) -> list[Doubles]:
+    """Of each user's and each item's old pairs: of ials, sums of weights."""
+    seen = factors.seen
+    assert seen is not None
+    values = np.ones(len(seen.indices)) if factors.seen_values is None else factors.seen_values.astype(float)
+    if factors.provenance.config["solver"] != "ials":
+        values = np.ones(len(seen.indices))
+    table = np.zeros((data.users, data.items))
+    np.add.at(table, (np.repeat(np.arange(len(seen.indptr) - 1), np.diff(seen.indptr)), seen.indices), values)
+    return [table.sum(axis=1), table.sum(axis=0)]
 
 
 class Objective:
@@ -76,7 +86,7 @@ class Objective:
         pairs = counts[1 - side] + there.sum(axis=0)
         c = (pairs @ squares) / pairs.sum() / squares.sum()
         alpha0 = config["alpha0"] if solver == "ials" else 0.0
-        self.curvature = (1.0 if solver == "svd" else alpha0) + stay * counts[side] * c
+        self.curvature = (1.0 if solver == "svd" else alpha0) + stay * old_weights(factors, data)[side] * c
         if not alpha0 and solver != "svd":
             self.curvature = np.maximum(self.curvature, 0.01 * c)
         if solver == "svd":

@@ -17,11 +17,12 @@ from recli.errors import DivergedError
 from recli.factorize.svd import ITEM_DAMPING, USER_DAMPING
 from recli.finetune import NewData, apply
 from recli.finetune.levels import has_levels, sides_of, solve_levels
+from recli.finetune.solve import fold_in_new
 from recli.kernels import load
 from recli.kernels.spec import Kernels
 from recli.score.row_problem import settings_of
 from tests.finetune.models import ITEMS, SETTINGS, USERS, dense, fitted, new_data, predictions, tuned
-from tests.finetune.test_closed import form
+from tests.finetune.test_closed import form, old_weights
 
 LEVELS = {name: settings for name, settings in SETTINGS.items() if name != "rendle, nothing unobserved"}
 Doubles = NDArray[np.float64]
@@ -51,7 +52,7 @@ def loss(factors: Factors, data: NewData, r: Doubles, stay: float, shift: Double
         t = values + (silence if config["loss"] == "hu" else 0)
         present = there.any(axis=1)
         found = (there * (values * r**2 - 2 * t * r)).sum() + silence * (r[present] ** 2).sum()
-        found += (stay * (config["alpha0"] * data.users + n) * shift**2).sum()
+        found += (stay * (config["alpha0"] * data.users + old_weights(factors, data)[side]) * shift**2).sum()
     else:
         found = (there * (r - values) ** 2).sum() + (stay * n * shift**2).sum()
     if config["solver"] == "svd":
@@ -169,3 +170,15 @@ def test_what_overflows_is_an_error(cpu: Kernels) -> None:
 def test_which_bases_have_a_closed_form_of_their_biases(cpu: Kernels) -> None:
     assert all(has_levels(settings_of(fitted(cpu, **settings).provenance.config)) for settings in SETTINGS.values())
     assert not has_levels(settings_of(fitted(cpu, solver="svd", normalize="none").provenance.config))
+
+
+@pytest.mark.parametrize("name", ["als", "svd, bias"])
+def test_new_ids_have_in_the_model_the_biases_that_were_solved(name: str, cpu: Kernels) -> None:
+    factors, data = fitted(cpu, **SETTINGS[name]), new_data()
+    delta, _ = tuned(factors, data, cpu, adapter="bias")
+    found = form(factors, data, cpu)
+    fold_in_new(found, (USERS, ITEMS), data)
+    solve_levels(found, known(data), (USERS, ITEMS), 1)
+    model = apply(factors, delta)
+    np.testing.assert_allclose(model.b_u, found.biases(0), atol=1e-5)
+    np.testing.assert_allclose(model.b_v, found.biases(1), atol=1e-5)

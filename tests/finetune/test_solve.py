@@ -15,9 +15,12 @@ from recli.config import FinetuneConfig
 from recli.finetune import NewData, closed, solve
 from recli.finetune.closed import ClosedForm
 from recli.finetune.solve import extended, fold_in_new, solve_lora, solve_rows
+from recli.ids import take_rows
 from recli.kernels import load
 from recli.kernels.reference import ReferenceKernels
 from recli.kernels.spec import Kernels
+from recli.score.fold_in import folded_rows
+from recli.score.row_problem import RowProblem
 from tests.finetune.models import ITEMS, RANK, SETTINGS, USERS, dense, fitted, new_data
 from tests.finetune.test_closed import Objective, form
 
@@ -176,20 +179,54 @@ def test_new_users_with_new_items_alone_get_rows(monkeypatch: pytest.MonkeyPatch
     assert P[USERS:].any(axis=1).all()
     assert Q[ITEMS:].any(axis=1).all()
     assert P[USERS] @ Q[ITEMS] > 0
-    users, items = extended(found, KNOWN, (np.full(63, 7, np.float32), np.full(42, 8, np.float32)))
+    users, items = extended(found, KNOWN)
     np.testing.assert_array_equal(users[0], P[USERS:])
     np.testing.assert_array_equal(items[0], Q[ITEMS:])
-    assert set(users[1]) == {7}
-    assert set(items[1]) == {8}
+    assert not users[1].any()
+    assert not items[1].any()
 
 
 def test_biases_of_new_ids_come_with_their_rows_where_the_solver_fits_them(cpu: Kernels) -> None:
     factors, data = fitted(cpu, solver="als"), new_data()
     found = form(factors, data, cpu)
     fold_in_new(found, KNOWN, data)
-    users, items = extended(found, KNOWN, (np.zeros(63, np.float32), np.zeros(42, np.float32)))
+    users, items = extended(found, KNOWN)
     assert users[0].shape == (3, RANK)
     assert items[0].shape == (2, RANK)
     np.testing.assert_array_equal(users[1], found.tables[0][USERS:, -1])
     assert users[1].all()
     assert items[1].all()
+
+
+@pytest.mark.parametrize("how", ["rows", "lora"])
+def test_new_users_with_new_items_alone_get_rows_in_one_round(how: str, cpu: Kernels) -> None:
+    factors, data = fitted(cpu, solver="ials"), new_data()
+    new = dense(data.matrix, data.items)
+    new[USERS] = np.nan
+    new[USERS, ITEMS] = 1
+    there = ~np.isnan(new)
+    matrix = data.matrix._replace(
+        indptr=np.append(0, np.cumsum(there.sum(axis=1))),
+        indices=np.nonzero(there)[1].astype(np.int32),
+        values=new[there].astype(np.float32),
+    )
+    data = NewData(matrix, matrix, data.users, data.items)
+    found = form(factors, data, cpu)
+    if how == "rows":
+        solve_rows(found, known(data), KNOWN, data, 1)
+    else:
+        solve_lora(found, known(data), KNOWN, data, FinetuneConfig(rank=2), 1)
+    assert all(table[count:].any(axis=1).all() for table, count in zip(found.tables, KNOWN, strict=True))
+
+
+def test_new_users_of_a_normalised_svd_get_the_levels_that_score_gives_them(cpu: Kernels) -> None:
+    factors, data = fitted(cpu, **SETTINGS["svd, bias"]), new_data(new=(3, 0))
+    found = form(factors, data, cpu)
+    fold_in_new(found, KNOWN, data)
+    history = take_rows(data.matrix, np.arange(USERS, USERS + 3), values=True)
+    problem = RowProblem(factors)
+    np.testing.assert_allclose(found.biases(0)[USERS:], problem.levels(history), atol=1e-5)
+    assert np.abs(found.biases(0)[USERS:]).min() > 0
+    np.testing.assert_array_equal(found.biases(0)[:USERS], factors.b_u)
+    wanted = folded_rows(factors, history, cpu)[:, :RANK]
+    np.testing.assert_allclose(found.tables[0][USERS:], wanted, atol=2e-2 * np.abs(wanted).max())

@@ -245,7 +245,8 @@ def test_a_base_of_rank_0_has_biases_alone(cpu: Kernels) -> None:
     for adapter in ("rows", "lora", "head", "scale", "bilinear", "full", "features"):
         with pytest.raises(DataError, match=r"rank 0 \(solver pop\).*--adapter bias can"):
             tuned(base, drift().data, cpu, adapter=adapter)
-    delta, outcome = tuned(base, drift().data, cpu, adapter="bias", epochs=10, batch=256, learning_rate=0.05)
+    settings = {"adapter": "bias", "loss": "logistic", "epochs": 20, "batch": 256, "learning_rate": 0.05}
+    delta, outcome = tuned(base, drift().data, cpu, **settings)
     found = apply(base, delta)
     assert outcome.fit == "gradient"
     assert quality(found, cpu, "ndcg@10", base) > quality(base, cpu, "ndcg@10", base) + 0.005
@@ -386,3 +387,27 @@ def test_users_behind_the_last_pair_are_new_users_too(adapter: str, name: str, c
         assert found.P.shape[0] == 65
         assert not found.P[63:].any()
         assert found.P[60:63].any(axis=1).all()
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bpr"])
+def test_held_out_pairs_rise_no_more_than_others_that_are_not_learned(loss: str, cpu: Kernels) -> None:
+    """They are drawn as negatives as others are: what a model learns of pairs without rhyme must not look like more."""
+    base = fitted(cpu, solver="ials")
+    users, items = base.P.shape[0], base.Q.shape[0]
+    kind = np.random.default_rng(3).permutation(users * items).reshape(users, items)
+    assert base.seen is not None
+    known = np.zeros((users, items), bool)
+    known[row_numbers(base.seen.indptr), base.seen.indices] = True
+    new, held = (kind < 600) & ~known, (kind < 200) & ~known
+
+    def matrix(there: Any) -> Csr:
+        indptr = np.append(0, np.cumsum(there.sum(axis=1)))
+        return Csr(indptr, np.nonzero(there)[1].astype(np.int32), np.ones(there.sum(), np.float32))
+
+    data = NewData(matrix(new & ~held), matrix(new), users, items)
+    settings = {"adapter": "rows", "fit": "gradient", "loss": loss, "epochs": 60, "learning_rate": 0.02, "batch": 64}
+    delta, _ = tuned(base, data, cpu, **settings)
+    change = predictions(apply(base, delta)) - predictions(base)
+    learned, left, others = (change[there].mean() for there in (new & ~held, held, ~new & ~known))
+    assert learned - others > 0.5
+    assert abs(left - others) < 0.15 * (learned - others)
