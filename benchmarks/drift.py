@@ -2,6 +2,7 @@
 
     python benchmarks/drift.py [--synthetic 100kx10kx7M] [--drift 1] [--rank 64] [--repeats 3]
     python benchmarks/drift.py --interactions ml-100k/interactions.parquet     # columns user, item, timestamp
+    python benchmarks/drift.py --interactions gowalla/train.parquet --shuffle --only bias,rows
 
 Interactions are split by time, 70% / 20% / 10%: the base is trained on the first part, contestants make something of
 it and of the second part, and the third judges. Each user who has items there that are new to him gets a list of 20,
@@ -205,9 +206,12 @@ def kept(base: Factors, model: Factors, backend: Kernels) -> float:
     return Judge(users, old).of_tables(tables)
 
 
-def read(path: Path) -> Log:
-    """Interactions of the same moment stay in the order of the file."""
-    table = pl.read_parquet(path, columns=["user", "item", "timestamp"]).sort("timestamp", maintain_order=True)
+def read(path: Path, shuffled: bool) -> Log:
+    """Interactions of the same moment stay in the order of the file; shuffled: in none."""
+    if shuffled:
+        table = pl.read_parquet(path, columns=["user", "item"]).sample(fraction=1.0, shuffle=True, seed=0)
+    else:
+        table = pl.read_parquet(path, columns=["user", "item", "timestamp"]).sort("timestamp", maintain_order=True)
     return Log.of(table["user"], table["item"])
 
 
@@ -216,6 +220,8 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--interactions", type=Path, help="a Parquet file")
     source.add_argument("--synthetic", type=parse_size, default="100kx10kx7M", metavar="USERSxITEMSxPAIRS")
+    parser.add_argument("--shuffle", action="store_true", help="interactions in no order: as if nothing drifted")
+    parser.add_argument("--only", help="some contestants, with commas; stale and retrain are always there")
     parser.add_argument("--drift", type=float, default=1.0, help="of synthetic tastes; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rank", type=int, default=64)
@@ -224,7 +230,7 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.perf_counter()
     if arguments.interactions:
-        log = read(arguments.interactions)
+        log = read(arguments.interactions, arguments.shuffle)
     else:
         made = drifting(arguments.synthetic, arguments.seed, arguments.threads, arguments.drift)
         log = Log.of(pl.Series(made.users), pl.Series(made.items))
@@ -242,7 +248,10 @@ def main() -> None:
         base, _ = factorize(named["base"], config, backend)
         entrants = contestants(named["both"], config, backend)
         results = {}
+        wanted = {"stale", "retrain", *(arguments.only.split(",") if arguments.only else entrants)}
         for name, contestant in entrants.items():
+            if name not in wanted:
+                continue
             try:
                 made, share, seconds = timed(contestant, base, named["new"], arguments.repeats)
             except UsageError as error:  # of so small a base
