@@ -83,9 +83,10 @@ def with_features(adapted: Adapted, folder: str, console: Console) -> Adapted:
     from recli.artifacts import Features
     from recli.finetune import with_attributes
 
-    mapping = next((delta for delta in reversed(adapted.deltas) if delta.names), None)
-    if mapping is None:
+    at = next((at for at, delta in reversed(list(enumerate(adapted.deltas))) if delta.names), None)
+    if at is None:
         raise UsageError("--features: none of the adapters maps attributes to rows: give one of --adapter features")
+    mapping, later = adapted.deltas[at], adapted.deltas[at + 1 :]
     factors, hashes = adapted.factors, []
     for role, name in ROLES.items():
         if role not in mapping.names:
@@ -97,7 +98,7 @@ def with_features(adapted: Adapted, folder: str, console: Console) -> Adapted:
         known = factors.user_ids if role == "user" else factors.item_ids
         nums, ids = io.continued(features.ids, known, role, path)
         with about(path):
-            factors = with_attributes(factors, mapping, role, features, nums, ids)
+            factors = with_attributes(factors, mapping, role, features, nums, ids, later)
         count = len(ids) - len(known)
         console.note(f"{count:,} {role}s get rows from their attributes", fields={f"mapped_{role}s": count})
     return replace(adapted, factors=factors, chain=(*adapted.chain, *hashes))

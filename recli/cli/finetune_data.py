@@ -31,7 +31,6 @@ class NewTables:
     old: Csr | None
     features: dict[str, Attributes]
     inputs: list[str]
-    columns: dict[str, str]
 
 
 def read_new(job: Job, factors: Factors) -> NewTables:
@@ -40,10 +39,9 @@ def read_new(job: Job, factors: Factors) -> NewTables:
     from recli.ids import widen
 
     inputs: list[str] = []
-    columns = dict(factors.provenance.columns)
     ids, interactions, every = {"user": factors.user_ids, "item": factors.item_ids}, None, _no_pairs()
     if job.new:
-        interactions, every, columns = _read_interactions(job, factors, inputs)
+        interactions, every = _read_interactions(job, factors, inputs)
         ids = {"user": interactions.user_ids, "item": interactions.item_ids}
     features: dict[str, Attributes] = {}
     if job.flags["features"] is not None:
@@ -51,21 +49,19 @@ def read_new(job: Job, factors: Factors) -> NewTables:
     users, items = len(ids["user"]), len(ids["item"])
     train, held, ratings = every, None, None
     if interactions is not None:
-        train, held = _split(job, interactions, inputs)
+        train, held = _split(job, factors, interactions, inputs)
         ratings = train.values
         train = _learned(factors, train, weighted=interactions.weighted)
     data = NewData(widen(train, users), widen(every, users), users, items, ratings)
     if job.flags["old"]:
         with io.source([job.flags["old"]]) as found:
-            pairs, _ = io.read_interactions(found, job.reading)
+            pairs, _ = io.read_interactions(found, _as_the_base(job, factors, found.format))
             old, _ = io.held_out(pairs, factors, found.name)
             inputs += found.sha256()
     else:
         old = None
     wide = None if held is None else widen(held, users)
-    return NewTables(
-        data, ids["user"], ids["item"], wide, None if old is None else widen(old, users), features, inputs, columns
-    )
+    return NewTables(data, ids["user"], ids["item"], wide, None if old is None else widen(old, users), features, inputs)
 
 
 def _learned(factors: Factors, matrix: Csr, *, weighted: bool) -> Csr:
@@ -74,7 +70,7 @@ def _learned(factors: Factors, matrix: Csr, *, weighted: bool) -> Csr:
     return matrix._replace(values=learned_values(factors, matrix, weighted=weighted))
 
 
-def _read_interactions(job: Job, factors: Factors, inputs: list[str]) -> tuple[Interactions, Csr, dict[str, str]]:
+def _read_interactions(job: Job, factors: Factors, inputs: list[str]) -> tuple[Interactions, Csr]:
     """The new pairs in the base's numbers, as the table has them, and with values as the base's solver takes them."""
     from recli import io
 
@@ -97,7 +93,7 @@ def _read_interactions(job: Job, factors: Factors, inputs: list[str]) -> tuple[I
         f"{counted(new[0], 'user')} and {counted(new[1], 'item')} are new to the model",
         fields={"new_users": new[0], "new_items": new[1]},
     )
-    return joined, learned, dict(interactions.provenance.columns)
+    return joined, learned
 
 
 def _as_the_base(job: Job, factors: Factors, format: str) -> Any:
@@ -121,7 +117,7 @@ def _no_pairs() -> Csr:
     return Csr(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
-def _split(job: Job, interactions: Interactions, inputs: list[str]) -> tuple[Csr, Csr | None]:
+def _split(job: Job, factors: Factors, interactions: Interactions, inputs: list[str]) -> tuple[Csr, Csr | None]:
     """What to learn from, and what is held out."""
     from recli import io
     from recli.splits import hold_out
@@ -131,13 +127,14 @@ def _split(job: Job, interactions: Interactions, inputs: list[str]) -> tuple[Csr
         return matrix, None
     if valid_file(asked):
         with io.source([asked]) as found:
-            others, _ = io.read_interactions(found, job.reading)
+            others, _ = io.read_interactions(found, _as_the_base(job, factors, found.format))
             held, dropped = io.held_out(others, interactions, found.name)
             inputs += found.sha256()
         note = f"; {dropped:,} others have a user or item that is not known" if dropped else ""
         job.console.note(f"{len(held.indices):,} pairs for validation{note}")
         return matrix, held
-    train, held = hold_out(matrix, valid_share(asked) or 0, job.config.seed)
+    parts = hold_out(matrix, valid_share(asked) or 0, job.config.seed)
+    train, held = _keeping_new(parts, len(factors.item_ids), matrix)
     if not len(held.indices):
         if "valid" in job.given:
             raise UsageError(f"--valid {asked}: no pair is held out of {len(matrix.indices)}")
@@ -145,6 +142,27 @@ def _split(job: Job, interactions: Interactions, inputs: list[str]) -> tuple[Csr
         return matrix, None
     job.console.note(f"held out {len(held.indices):,} pairs for validation")
     return train, held
+
+
+def _keeping_new(parts: tuple[Csr, Csr], known: int, matrix: Csr) -> tuple[Csr, Csr]:
+    """What to learn from and what is held out; pairs go back that are all that there is of a new item, since its row
+    is learned from nothing else. Users keep a pair anyway.
+    """
+    import numpy as np
+
+    from recli.ids import row_numbers
+    from recli.splits import take_pairs
+
+    train, held = parts
+    width = int(matrix.indices.max(initial=0)) + 1
+    bare = np.bincount(train.indices, minlength=width) == 0
+    bare[:known] = False
+    kept = ~bare[held.indices]
+    if kept.all():
+        return parts
+    pairs = [row_numbers(one.indptr) * width + one.indices for one in (matrix, held)]
+    held_out = np.isin(pairs[0], pairs[1][kept], assume_unique=True)
+    return take_pairs(matrix, ~held_out), take_pairs(matrix, held_out)
 
 
 def _read_features(job: Job, ids: dict[str, Ids], inputs: list[str]) -> tuple[dict[str, Attributes], dict[str, Ids]]:

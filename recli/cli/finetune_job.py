@@ -26,7 +26,7 @@ ADAPTERS_WITH = {
     "features": ("features",),
     "reg": ("features",),
 }
-NOT_WITH_HEAD = ("stay", "dropout")
+NOT_WITH_HEAD = ("stay", "dropout", "old")
 GRADIENT_ONLY = (
     *("loss", "negatives", "sampling", "optimizer", "learning_rate", "momentum", "schedule", "warm_up", "clip"),
     *("batch", "patience", "l1", "l2", "decay", "dropout", "checkpoint_every"),
@@ -167,13 +167,19 @@ def _check_training(flags: Mapping[str, Any], given: frozenset[str], config: Fin
             raise UsageError(f"{o.flag(name)}: not for --adapter {adapter}, but for {', '.join(adapters)}")
     if adapter == "features" and flags["features"] is None:
         raise UsageError("--adapter features: there are no attributes: give --features FOLDER (recli featurize)")
-    if config.fit == "gradient" and "reg" in given:
-        raise UsageError("--reg: of the closed form, which --fit gradient does not take: leave one of them out")
+    if adapter == "features" and config.fit != "gradient":
+        for name in ("stay", "epochs"):
+            if name in given:
+                raise UsageError(
+                    f"{o.flag(name)}: a ridge solves features at once: leave it out, or give --fit gradient"
+                )
+    if config.negatives == 0 and "sampling" in given:
+        raise UsageError("--sampling: --negatives 0 draws none: leave one of them out")
     if config.fit == "gradient" and not new:
         raise UsageError("--fit gradient: it takes steps from pair to pair: give NEW, a table of new interactions")
     for name in NOT_WITH_HEAD:
         if adapter == "head" and name in given:
-            raise UsageError(f"{o.flag(name)}: not for --adapter head, whose rows are frozen")
+            raise UsageError(f"{o.flag(name)}: not for --adapter head, which leaves the model's rows as they are")
     if adapter == "head" and config.loss not in ("auto", "logistic"):
         raise UsageError(f"--loss {config.loss}: a head predicts probabilities: --loss logistic")
     for name in ("rank", "hidden"):

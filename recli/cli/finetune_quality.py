@@ -52,7 +52,8 @@ class Judges:
         known = len(held.indices) - len(left.indices)
         if not len(left.indices):
             self._job.console.note(
-                f"no validation: lists leave out all {known:,} held-out pairs, which are in NEW or the model already",
+                f"no validation: lists leave out all {known:,} held-out pairs, which NEW, the model or an adapter has "
+                "already: give --valid FILE of later ones",
                 fields={"known_held_out": known},
             )
             return None

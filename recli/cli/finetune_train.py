@@ -44,6 +44,7 @@ def run(job: Job) -> None:
         factors = adapted.factors
         fit = _check(job, factors)
         tables = read_new(job, factors)
+        _check_labels(job, factors, tables)
         console.note_device(flags["device"], device, why, job.workers)
         task = _task(job, adapted, tables)
         _check_memory(job, factors, tables, fit)
@@ -92,13 +93,27 @@ def _check(job: Job, factors: Factors) -> str:
     return fit
 
 
+def _check_labels(job: Job, factors: Factors, tables: NewTables) -> None:
+    """Refuses labels where every pair would count as a click."""
+    from recli.finetune import loss_of
+
+    if loss_of(job.config, factors) != "logistic" or job.config.negatives is not None:
+        return
+    wrong = int((tables.data.given <= 0).sum())
+    if wrong:
+        raise UsageError(
+            f"{job.new[0]}: {counted(wrong, 'value')} of 0 or less, which looks like labels, but negatives are drawn: "
+            "give --negatives 0 to learn labels, --negatives 4 to take all pairs for clicks, or --where to leave some out"
+        )
+
+
 def _task(job: Job, adapted: Adapted, tables: NewTables) -> Task:
     from recli.artifacts import Provenance
     from recli.finetune import Task
 
     base = adapted.factors.provenance
     provenance = Provenance(
-        config={"reading": job.reading.semantic()}, inputs=[*base.inputs, *tables.inputs], columns=base.columns
+        config={"reading": job.reading.semantic()}, inputs=list(tables.inputs), columns=base.columns
     )
     return Task(
         adapted.factors, tables.data, tables.user_ids, tables.item_ids, adapted.chain, provenance, tables.features
@@ -195,7 +210,7 @@ def _keep_last_good(job: Job, error: Any) -> str:
         return str(error)
     path = f"{job.path.removesuffix('.npz')}.last-good.npz"
     try:
-        with io.output(path, inputs=job.inputs) as out:
+        with io.output(path, inputs=job.inputs, no_clobber=job.flags["no_clobber"]) as out:
             out.write(lambda file: io.write_npz(error.delta, file))
     except OutputError as problem:
         return f"{error}; its last good state is not kept: {problem}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,10 +138,17 @@ def head_logits(factors: Factors, head: Adapter, users: NDArray[np.int64], items
 
 
 def with_attributes(
-    factors: Factors, delta: Adapter, role: str, features: Features, nums: NDArray[np.int64], ids: Ids
+    factors: Factors,
+    delta: Adapter,
+    role: str,
+    features: Features,
+    nums: NDArray[np.int64],
+    ids: Ids,
+    later: Sequence[Adapter] = (),
 ) -> Factors:
     """The model with rows for users or items that it does not know, from their attributes. ids: the model's, then the
-    features' others; nums: the number in these of each row of features.
+    features' others; nums: the number in these of each row of features; later: adapters behind delta in the model, of
+    which those change the rows that change all.
 
     Raises DataError for features that the delta does not map.
     """
@@ -159,7 +166,14 @@ def with_attributes(
     check_array(f"part_W_{role}", W, np.float32, (attributes.columns, rank + 1), finite=True)
     mapped = attributes.times(W)
     rows, biases = np.ascontiguousarray(mapped[:, :rank]), np.ascontiguousarray(mapped[:, rank])
+    if f"D_{role}" in delta.parts:  # trained by gradient, on top of W
+        check_array(f"part_D_{role}", delta.parts[f"D_{role}"], np.float32, (attributes.columns, rank), finite=True)
+        rows += attributes.times(delta.parts[f"D_{role}"])
     if role == "item":
+        for one in later:
+            if one.adapter in ("scale", "bilinear"):
+                alone = Tables(factors.P[:0], rows, factors.b_u[:0], biases, np.float32(0))
+                rows = np.ascontiguousarray(APPLY[one.adapter](Parts(one.parts), alone).Q)
         counts = np.concatenate([factors.item_counts, np.zeros(len(rows), np.int64)])
         Q, b_v = _behind(factors.item_factors(), rows), _behind(factors.b_v, biases)
         return dataclasses.replace(factors, Q=Q, Q_rows=None, b_v=b_v, item_ids=ids, item_counts=counts)
@@ -179,9 +193,10 @@ def joined(known: Ids, new: Ids) -> Ids:
     if not len(new):
         return known
     if known.offsets is None or new.offsets is None:
-        if known.offsets is not None or new.offsets is not None or known.values.dtype != new.values.dtype:
+        wide = np.result_type(known.values.dtype, new.values.dtype)
+        if known.offsets is not None or new.offsets is not None or not np.issubdtype(wide, np.integer):
             raise DataError("arrays new_user_ids, new_item_ids: expected ids of the model's type")
-        return Ids(np.concatenate([known.values, new.values]))
+        return Ids(np.concatenate([known.values, new.values], dtype=wide))
     offsets = np.concatenate([known.offsets, known.offsets[-1] + new.offsets[1:]])
     return Ids(np.concatenate([known.values, new.values]), offsets)
 
@@ -199,7 +214,10 @@ def _seen(
     old_values = old.values if has_values else np.ones(len(old.indices), np.float32)
     rows = np.concatenate([row_numbers(old.indptr), row_numbers(new.indptr)]).astype(np.int32)
     columns = np.concatenate([old.indices, new.indices])
-    merged, _ = to_csr(rows, columns, np.concatenate([old_values, new.values]), users, items, "last")
+    reading = factors.provenance.config.get("reading")
+    policy = reading.get("duplicates") if isinstance(reading, dict) else None
+    policy = policy if policy in ("first", "sum", "max") else "last"  # a mean would need to know of how many
+    merged, _ = to_csr(rows, columns, np.concatenate([old_values, new.values]), users, items, policy)
     counts += np.bincount(merged.indices, minlength=items) - np.bincount(old.indices, minlength=items)
     values = None if not has_values and (merged.values == 1).all() else merged.values
     return merged, values, counts

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from recli.checks import Arrays, check_array
 from recli.errors import DataError
@@ -19,6 +20,7 @@ from recli.finetune.optimizer import Gradient, Parameter
 from recli.kernels.spec import Floats, Kernels, Nums
 
 WEIGHTS = ("w", "c", "V", "d", "o")
+BLOCK = 8192  # pairs whose inputs and hidden units are there at once
 
 
 @dataclass
@@ -88,7 +90,12 @@ def input_scale(p: Floats, q: Floats, biases: Floats) -> Floats:
 
 def logits(p: Floats, q: Floats, biases: Floats, arrays: Arrays) -> Floats:
     """What a stored head says of pairs, before the sigmoid: float32[n]."""
-    return _logits(inputs(p, q, biases, arrays["scale"]), arrays)[0]
+    found = np.empty(len(p), np.float32)
+    with threadpool_limits(1):  # the bits must not depend on threads
+        for start in range(0, len(p), BLOCK):
+            part = slice(start, start + BLOCK)
+            found[part] = _logits(inputs(p[part], q[part], biases[part], arrays["scale"]), arrays)[0]
+    return found
 
 
 def _logits(z: Floats, weights: Arrays) -> tuple[Floats, Floats]:

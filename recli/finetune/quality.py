@@ -11,7 +11,7 @@ from recli.artifacts import Factors
 from recli.config import FinetuneConfig
 from recli.factorize import Fit, Validation, no_pairs
 from recli.finetune.data import NewData
-from recli.finetune.head import Head
+from recli.finetune.head import BLOCK, Head
 from recli.finetune.learner import Learner
 from recli.finetune.losses import sigmoid
 from recli.finetune.tables import Tables
@@ -51,15 +51,18 @@ class Logloss:
     labels: Floats
 
     def of_learner(self, learner: Learner, kernels: Kernels) -> float:
-        X, Y = learner.users.take(self.users), learner.items.take(self.items)
-        at = np.arange(len(self.users), dtype=np.int32)
-        b_u, b_v, b = learner.biases.take(self.users, self.items)
-        biases = (b_u + b_v + b).astype(np.float32)
-        scores = (
-            learner.scorer.forward(X, Y, at, at, biases)
-            if isinstance(learner.scorer, Head)
-            else kernels.pair_dots(X, Y, at, at) + biases
-        )
+        scores = np.empty(len(self.users), np.float32)
+        for start in range(0, len(scores), BLOCK):
+            users, items = self.users[start : start + BLOCK], self.items[start : start + BLOCK]
+            X, Y = learner.users.take(users), learner.items.take(items)
+            at = np.arange(len(users), dtype=np.int32)
+            b_u, b_v, b = learner.biases.take(users, items)
+            biases = (b_u + b_v + b).astype(np.float32)
+            scores[start : start + BLOCK] = (
+                learner.scorer.forward(X, Y, at, at, biases)
+                if isinstance(learner.scorer, Head)
+                else kernels.pair_dots(X, Y, at, at) + biases
+            )
         return self.of_logits(scores)
 
     def of_logits(self, logits: Floats) -> float:

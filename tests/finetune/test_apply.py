@@ -285,7 +285,7 @@ LINKS = {
             "array seen_indices: expected numbers below 4, found 4 to 4",
         ),
         ({"new_user_ids": text_ids(["a", "b"])}, "expected ids of the model's type"),
-        ({"new_item_ids": Ids(np.array([12], np.uint8))}, "expected ids of the model's type"),
+        ({"new_item_ids": text_ids(["12"])}, "expected ids of the model's type"),
         (parts(users=np.array([0, 5])), "array users: expected ascending numbers below 5"),
         (parts(users=np.array([-1, 0])), "array users: expected ascending numbers below 5"),
         (parts(users=np.array([1, 1])), "array users: expected ascending numbers below 5"),
@@ -388,3 +388,35 @@ def test_what_a_delta_was_not_trained_on(
 ) -> None:
     found = chain_problem(plain(chain=trained_on, provenance=Provenance()), given)
     assert found is None if message is None else message in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "wide"),
+    [(np.int32, np.int64, np.int64), (np.int64, np.int32, np.int64), (np.uint8, np.int16, np.int16)],
+)
+def test_integer_ids_of_two_widths_are_joined(known: type, new: type, wide: type) -> None:
+    found = joined(Ids(np.array([3, 1], known)), Ids(np.array([7, 9], new)))
+    assert found.values.tolist() == [3, 1, 7, 9]
+    assert found.values.dtype == wide
+
+
+def test_ids_that_no_integer_type_holds_together_are_refused() -> None:
+    with pytest.raises(DataError, match="expected ids of the model's type"):
+        joined(Ids(np.array([2**63], np.uint64)), Ids(np.array([-1], np.int64)))
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("last", 2), ("first", 18), ("sum", 20), ("max", 18), ("mean", 2)])
+def test_a_pair_that_is_there_again_counts_as_the_model_s_data_says(policy: str, expected: int, cpu: Kernels) -> None:
+    factors = fitted(cpu, solver="ials", alpha=1.0)
+    assert factors.seen is not None
+    item = int(factors.seen.indices[0])
+    values = np.full(len(factors.seen.indices), 18, F)
+    config = {**factors.provenance.config, "reading": {"duplicates": policy}}
+    factors = dataclasses.replace(factors, seen_values=values, provenance=Provenance(config=config))
+    matrix = csr({0: {item: 2.0}}, USERS)
+    delta, _ = tuned(factors, NewData(matrix, matrix, USERS, ITEMS), cpu, adapter="rows")
+    found = apply(factors, delta)
+    assert found.seen is not None
+    assert found.seen_values is not None
+    at = int(np.flatnonzero(found.seen.indices[: found.seen.indptr[1]] == item)[0])
+    assert found.seen_values[at] == expected

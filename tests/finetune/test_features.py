@@ -15,14 +15,14 @@ from threadpoolctl import threadpool_limits
 
 from recli.artifacts import Factors, Features, Provenance
 from recli.errors import DataError
-from recli.finetune import NewData, apply, features
+from recli.finetune import NewData, apply, features, with_attributes
 from recli.finetune.artifact import Parts
 from recli.finetune.features import Attributes, apply_features, features_parts, learned_map, ridge
 from recli.finetune.tables import Tables
 from recli.ids import Csr, Ids
 from recli.kernels import load
 from recli.kernels.spec import Kernels
-from tests.finetune.models import SETTINGS, csr, dense, fitted, new_data, predictions, tuned
+from tests.finetune.models import ITEMS, SETTINGS, csr, dense, fitted, new_data, predictions, tuned
 from tests.models import bare
 
 F = np.float32
@@ -271,3 +271,26 @@ def test_new_ids_with_pairs_are_folded_in_and_cold_ones_are_mapped(name: str, cp
     found = apply(factors, delta)
     np.testing.assert_array_equal(found.P[:60], factors.P)
     assert found.P.shape[0] == 65
+
+
+@pytest.mark.parametrize("fit", ["closed", "gradient"])
+def test_ids_that_come_later_get_the_row_that_their_attributes_got_in_the_delta(fit: str, cpu: Kernels) -> None:
+    """Also what gradients have added, and what adapters behind it do to all items."""
+    factors = fitted(cpu, solver="ials")
+    rows = known_of(ITEMS + 2, sparse=csr({}, ITEMS + 2), has_row=np.ones(ITEMS + 2, bool))
+    rows.dense[ITEMS + 1] = rows.dense[ITEMS]  # cold in the delta, and twin that comes later
+    given = {"item": Attributes.of(rows, np.arange(ITEMS + 1))}
+    data = new_data(new=(0, 0), ones=True)
+    data = NewData(data.matrix, data.every, data.users, ITEMS + 1)
+    delta, _ = tuned(factors, data, cpu, given, adapter="features", fit=fit, learning_rate=0.1)
+    adapted = apply(factors, delta)
+    scaled, _ = tuned(adapted, data, cpu, adapter="scale", epochs=3, learning_rate=0.1)
+    for model, later in ((adapted, []), (apply(adapted, scaled), [scaled])):
+        ids = Ids(np.arange(ITEMS + 2))
+        found = with_attributes(model, delta, "item", rows, np.arange(ITEMS + 2), ids, later)
+        assert np.abs(found.Q[ITEMS]).max() > 0.01
+        np.testing.assert_allclose(found.Q[ITEMS + 1], found.Q[ITEMS], rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(found.Q[: ITEMS + 1], model.Q)
+    if fit == "gradient":
+        assert np.abs(delta.parts["D_item"]).max() > 0.01
+    assert np.abs(scaled.parts["m"]).max() > 0.01
