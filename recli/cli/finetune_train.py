@@ -103,7 +103,7 @@ def _check_labels(job: Job, factors: Factors, tables: NewTables) -> None:
     if wrong:
         raise UsageError(
             f"{job.new[0]}: {counted(wrong, 'value')} of 0 or less, which looks like labels, but negatives are drawn: "
-            "give --negatives 0 to learn labels, --negatives 4 to take all pairs for clicks, or --where to leave some out"
+            "give --negatives 0 to learn labels, --negatives 4 to take all for clicks, or --where to leave some out"
         )
 
 

@@ -10,22 +10,12 @@ from recli.finetune.apply import (
     with_attributes,
 )
 from recli.finetune.artifact import Adapter
+from recli.finetune.choices import check_rank, fit_of, learned_values, loss_of, negatives_of, targets_of
 from recli.finetune.data import NewData
 from recli.finetune.features import Attributes
 from recli.finetune.loop import LastGoodError, Progress, Watch
 from recli.finetune.quality import Exam, Logloss, exam_of_new, exam_of_old, labelled, metric_of, unknown_pairs
-from recli.finetune.train import (
-    Outcome,
-    Task,
-    check_rank,
-    finetune,
-    fit_of,
-    learned_values,
-    loss_of,
-    negatives_of,
-    planned,
-    targets_of,
-)
+from recli.finetune.train import Outcome, Task, finetune, planned
 
 __all__ = [
     "Adapter",

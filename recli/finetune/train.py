@@ -13,27 +13,25 @@ from threadpoolctl import threadpool_limits
 from recli.artifacts import Factors, Provenance
 from recli.checks import Arrays
 from recli.config import FinetuneConfig
-from recli.errors import DataError, UsageError
+from recli.errors import UsageError
 from recli.finetune.artifact import Adapter
 from recli.finetune.base import Base, Side
 from recli.finetune.batches import Batches
 from recli.finetune.bilinear import bilinear_learner, scale_learner
 from recli.finetune.budget import Chosen, choose, size_of
-from recli.finetune.closed import usable
+from recli.finetune.choices import check_labels, check_rank, fit_of, loss_of, negatives_of, settings_or_none, targets_of
 from recli.finetune.data import NewData
 from recli.finetune.features import Attributes, MappedRows, features_parts, learned_map, stretched
 from recli.finetune.head import Head, input_scale
 from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
-from recli.finetune.levels import has_levels, solve_levels
+from recli.finetune.levels import solve_levels
 from recli.finetune.loop import LastGoodError, Trained, Trainer, Watch
 from recli.finetune.lora import lora_learner
-from recli.finetune.losses import LOSSES, NEGATIVES
+from recli.finetune.losses import LOSSES
 from recli.finetune.rows import Nums, bias_learner, rows_learner
 from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows, with_new
-from recli.ids import Csr, Ids, take_rows, transpose, union_rows, widen
+from recli.ids import Ids, take_rows, transpose, union_rows, widen
 from recli.kernels.spec import Floats, Kernels
-from recli.least_squares import confidence
-from recli.score.row_problem import Settings, settings_of
 
 LEARNERS: dict[str, Callable[[Base, Nums, FinetuneConfig, Kernels], Learner]] = {
     "bias": bias_learner,
@@ -43,9 +41,7 @@ LEARNERS: dict[str, Callable[[Base, Nums, FinetuneConfig, Kernels], Learner]] = 
     "bilinear": bilinear_learner,
     "lora": lora_learner,
 }
-CLOSED = ("bias", "rows", "lora", "features")  # adapters that have a closed form
 BATCH, STEPS = 8192, 64  # pairs at most, and steps an epoch at least, where --batch does not say
-RATERS = ("als",)  # solvers whose scores are ratings
 
 
 @dataclass(frozen=True)
@@ -78,61 +74,6 @@ class Outcome:
     run: Trained
     config: FinetuneConfig
     loss: str = ""
-
-
-def learned_values(factors: Factors, matrix: Csr, *, weighted: bool) -> Floats:
-    """The values of new pairs as the base's solver takes them. Raises DataError for those that it cannot take."""
-    try:
-        settings = settings_of(factors.provenance.config)
-    except DataError:
-        return matrix.values
-    return confidence(matrix.values, weighted, settings.alpha) if settings.solver == "ials" else matrix.values
-
-
-def settings_or_none(factors: Factors) -> Settings | None:
-    """How the base came about, where that is known and has a closed form."""
-    try:
-        settings = settings_of(factors.provenance.config)
-    except DataError:
-        return None
-    return settings if usable(settings) and factors.P.shape[1] else None
-
-
-def fit_of(config: FinetuneConfig, factors: Factors) -> str:
-    """closed or gradient. Raises UsageError where there is no closed form."""
-    settings = settings_or_none(factors)
-    has = settings is not None and (config.adapter != "bias" or has_levels(settings))
-    has = has or config.adapter == "features"
-    if config.fit == "closed" and config.adapter not in CLOSED:
-        raise UsageError(f"--fit closed: --adapter {config.adapter} has no closed form, {', '.join(CLOSED)} have")
-    if config.fit == "closed" and not has:
-        solver = factors.provenance.config.get("solver")
-        raise UsageError(
-            f"--fit closed: the base ({solver}) does not say which least squares its {_solved(config)} solve: give "
-            "--fit gradient"
-        )
-    return "closed" if config.fit != "gradient" and has and config.adapter in CLOSED else "gradient"
-
-
-def _solved(config: FinetuneConfig) -> str:
-    return "biases" if config.adapter == "bias" else "rows"
-
-
-def loss_of(config: FinetuneConfig, factors: Factors) -> str:
-    if config.loss != "auto":
-        return config.loss
-    if config.adapter == "head":
-        return "logistic"
-    return "squared" if factors.provenance.config.get("solver") in RATERS else "softmax"
-
-
-def negatives_of(config: FinetuneConfig, factors: Factors) -> int:
-    """How many a pair."""
-    if config.negatives is not None:
-        return config.negatives
-    loss = loss_of(config, factors)
-    rated = factors.provenance.config.get("solver") in RATERS
-    return 4 if loss == "squared" and not rated else NEGATIVES[loss]
 
 
 def finetune(
@@ -212,14 +153,6 @@ def planned(task: Task, config: FinetuneConfig) -> tuple[int, int, str]:
     closed = settings_or_none(task.factors) if fit == "closed" else None
     config, nums, text = choose(base, task.data, config, closed)
     return size_of(base, nums, config, closed), base.parameters, text
-
-
-def check_rank(rank: int, config: FinetuneConfig) -> None:
-    """Raises DataError where the base has no rows to adapt, UsageError for a rank above its own."""
-    if not rank and config.adapter not in ("bias",):
-        raise DataError("the model has rank 0 (solver pop): there are no rows to adapt, but --adapter bias can")
-    if config.adapter in ("lora", "bilinear") and config.trainable is None and config.rank > rank:
-        raise UsageError(f"--rank {config.rank}: the model has rank {rank}: give at most that")
 
 
 def _mapped_numbers(task: Task, config: FinetuneConfig) -> int:
@@ -384,22 +317,6 @@ def _head(task: Task, base: Base, config: FinetuneConfig, biases: TrainedBiases,
     return Learner(users, items, biases, head.parameters, {"scale": scale}, head)
 
 
-def targets_of(values: Floats, loss: str, negatives: int, factors: Factors) -> Floats:
-    """What pairs are learned as: labels 0 and 1 where negatives are given, 1 where they are drawn, else the ratings."""
-    if loss == "logistic":
-        return np.ones_like(values) if negatives else (values > 0).astype(np.float32)
-    rated = factors.provenance.config.get("solver") in RATERS or not negatives
-    return values if loss == "squared" and rated else np.ones_like(values)
-
-
-def _check_labels(labels: Floats) -> None:
-    if len(labels) and labels.min() == labels.max():
-        raise DataError(
-            f"all {len(labels)} labels are {labels[0]:g}: there is nothing to tell apart: give --negatives, or data "
-            "with values of 0 and 1"
-        )
-
-
 def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, kernels: Kernels) -> Trainer:
     factors, data = task.factors, task.data
     loss, negatives = loss_of(config, factors), negatives_of(config, factors)
@@ -415,7 +332,7 @@ def _trainer(task: Task, base: Base, learner: Learner, config: FinetuneConfig, k
         had.append(take_rows(factors.seen, users))
     targets = targets_of(data.given, loss, negatives, factors)
     if loss == "logistic" and not negatives:
-        _check_labels(targets)
+        check_labels(targets)
     matrix = widen(data.matrix, data.users)._replace(values=targets)
     every = union_rows(had, data.items) if negatives else had[0]
     size = config.batch or max(1, min(BATCH, len(matrix.indices) // STEPS))
