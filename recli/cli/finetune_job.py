@@ -179,7 +179,7 @@ def _check_training(flags: Mapping[str, Any], given: frozenset[str], config: Fin
         raise UsageError("--fit gradient: it takes steps from pair to pair: give NEW, a table of new interactions")
     for name in NOT_WITH_HEAD:
         if adapter == "head" and name in given:
-            raise UsageError(f"{o.flag(name)}: not for --adapter head, which leaves the model's rows as they are")
+            raise UsageError(f"{o.flag(name)}: not for --adapter head, whose rows are frozen")
     if adapter == "head" and config.loss not in ("auto", "logistic"):
         raise UsageError(f"--loss {config.loss}: a head predicts probabilities: --loss logistic")
     for name in ("rank", "hidden"):
