@@ -25,7 +25,7 @@ CATALOGUES = {
 
 
 def prepared(kernels: Kernels, **biases: Any) -> Prepared:
-    return prepare(model(**biases), kernels, np.arange(USERS), "abc")
+    return prepare(model(**biases), kernels, np.arange(USERS), ["abc"])
 
 
 @pytest.mark.parametrize("catalogue", CATALOGUES)
