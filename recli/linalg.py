@@ -220,3 +220,11 @@ def _refine(ahead: Any, back: Any, V: Any, kernels: Kernels) -> tuple[Floats, Sm
     off = kernels.combine([kernels.product(back, U), V], np.vstack([np.eye(kept), np.diag(-s)]))
     residual = float(np.sqrt(np.diag(kernels.gram([off], off)).max()) / s[0])
     return kernels.host(U), s, kernels.host(V), residual
+
+
+def procrustes(rotated: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The orthonormal matrix that brings rotated [n, r] nearest to rows [n, r]: float64[r, r]. It undoes what a
+    half-sweep may do to its tables (Schönemann 1966, "A generalized solution of the orthogonal Procrustes problem").
+    """
+    left, _, right = np.linalg.svd(rotated.T.astype(np.float64) @ rows)
+    return np.asarray(left @ right, np.float64)

@@ -14,7 +14,7 @@ from recli.errors import DivergedError
 from recli.ids import Csr
 from recli.kernels import load
 from recli.kernels.spec import Kernels
-from recli.linalg import Svd, truncated_svd
+from recli.linalg import Svd, procrustes, truncated_svd
 
 
 @pytest.fixture(scope="module", params=["cpu", "reference"])
@@ -118,3 +118,11 @@ def test_overflow_is_an_error_with_a_remedy() -> None:
     dense = np.full((50, 40), 1e19, np.float32)
     with load("cpu", 1) as kernels, pytest.raises(DivergedError, match="overflow float32: divide the values"):
         truncated_svd(dense, 40, 3, kernels)
+
+
+def test_a_rotation_is_undone() -> None:
+    rng = np.random.default_rng(0)
+    rows, turn = rng.standard_normal((40, 5)), np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    found = procrustes(rows @ turn, rows)
+    np.testing.assert_allclose(found, turn.T, atol=1e-12)
+    np.testing.assert_allclose(procrustes(3 * rows @ turn, rows) @ turn, np.eye(5), atol=1e-12)  # of no scale

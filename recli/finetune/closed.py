@@ -27,6 +27,7 @@ from recli.errors import DivergedError
 from recli.finetune.data import NewData
 from recli.ids import Csr, take_rows
 from recli.kernels.spec import Floats, Kernels
+from recli.linalg import procrustes
 from recli.score.row_problem import Settings
 
 STAY = 0.05  # where none is given: the middle of what is good with and without drift (docs/quality.md)
@@ -187,7 +188,7 @@ class ClosedForm:
         if not (np.isfinite(stats.data) and np.isfinite(moves).all()):
             raise DivergedError("the closed solution overflows float32: are the new values as large as the base's?")
         after = self._kernels.host(self._kernels.take(fixed, some))
-        return np.asarray(moves @ _rotation(after, before), np.float32)
+        return np.asarray(moves @ procrustes(after, before).astype(np.float32), np.float32)
 
     def _facing(self, side: int) -> Floats:
         """The other side's rows y, as rows of this side are learned from them."""
@@ -232,9 +233,3 @@ def principal(moves: Floats, rank: int) -> Floats:
     """The directions in which rows move most: float32[rank, r], orthonormal."""
     vectors = np.linalg.eigh((moves.T @ moves).astype(np.float64))[1][:, ::-1]
     return np.ascontiguousarray(vectors[:, :rank].T, np.float32)
-
-
-def _rotation(rotated: Floats, rows: Floats) -> Floats:
-    """The orthonormal matrix that undoes what a half-sweep may do to both its tables (orthogonal Procrustes)."""
-    left, _, right = np.linalg.svd(rotated.T.astype(np.float64) @ rows)
-    return np.asarray(left @ right, np.float32)

@@ -14,6 +14,7 @@ from recli.errors import DataError
 from recli.ids import Csr, take_rows
 from recli.kernels.spec import Floats, Kernels
 from recli.least_squares import ExactSolver, Problems
+from recli.linalg import procrustes
 from recli.score.audience import Audience
 from recli.score.row_problem import RowProblem
 
@@ -64,7 +65,7 @@ def _minimisers(problem: RowProblem, problems: Problems, kernels: Kernels) -> Fl
             steps=STEPS,
             relaxation=1.0,
         ).data
-        swept.append(kernels.host(users) @ _back(kernels.host(items), problem.items))
+        swept.append(kernels.host(users) @ procrustes(kernels.host(items), problem.items).astype(np.float32))
     first, rows = swept
     settled = np.abs(rows - first).max(axis=1, initial=0) <= SETTLED * np.abs(rows).max(axis=1, initial=0)
     slow = np.flatnonzero(~settled | ~np.isfinite(data)).tolist()
@@ -73,9 +74,3 @@ def _minimisers(problem: RowProblem, problems: Problems, kernels: Kernels) -> Fl
         for user in slow:
             rows[user] = solver.row(problems, user)
     return rows
-
-
-def _back(rotated: Floats, rows: Floats) -> Floats:
-    """The orthonormal matrix that undoes the rotation that a half-sweep may leave (orthogonal Procrustes)."""
-    left, _, right = np.linalg.svd(rotated.T.astype(np.float64) @ rows)
-    return np.asarray(left @ right, np.float32)

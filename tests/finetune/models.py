@@ -59,6 +59,13 @@ def dense(matrix: Csr, items: int) -> NDArray[np.float64]:
     return found
 
 
+def sparse(values: NDArray[np.float64]) -> Csr:
+    """The inverse of `dense`."""
+    there = ~np.isnan(values)
+    indptr = np.append(0, np.cumsum(there.sum(axis=1)))
+    return Csr(indptr, np.nonzero(there)[1].astype(np.int32), values[there].astype(np.float32))
+
+
 def new_data(
     seed: int = 0, new: tuple[int, int] = (NEW_USERS, NEW_ITEMS), each: int = 4, ones: bool = False
 ) -> NewData:

@@ -21,7 +21,7 @@ from recli.kernels.reference import ReferenceKernels
 from recli.kernels.spec import Kernels
 from recli.score.fold_in import folded_rows
 from recli.score.row_problem import RowProblem
-from tests.finetune.models import ITEMS, RANK, SETTINGS, USERS, dense, fitted, new_data
+from tests.finetune.models import ITEMS, RANK, SETTINGS, USERS, dense, fitted, new_data, sparse
 from tests.finetune.test_closed import Objective, form
 
 KNOWN = USERS, ITEMS
@@ -164,12 +164,7 @@ def test_new_users_with_new_items_alone_get_rows(monkeypatch: pytest.MonkeyPatch
     values, there = dense(data.matrix, data.items), slice(USERS, USERS + 1)
     values[there] = np.nan
     values[there, ITEMS] = 1
-    stored = ~np.isnan(values)
-    matrix = data.matrix._replace(
-        indptr=np.append(0, np.cumsum(stored.sum(axis=1))),
-        indices=np.nonzero(stored)[1].astype(np.int32),
-        values=values[stored].astype(np.float32),
-    )
+    matrix = sparse(values)
     data = NewData(matrix, matrix, data.users, data.items)
     found = form(factors, data, cpu)
     fold_in_new(found, KNOWN, data)
@@ -204,12 +199,7 @@ def test_new_users_with_new_items_alone_get_rows_in_one_round(how: str, cpu: Ker
     new = dense(data.matrix, data.items)
     new[USERS] = np.nan
     new[USERS, ITEMS] = 1
-    there = ~np.isnan(new)
-    matrix = data.matrix._replace(
-        indptr=np.append(0, np.cumsum(there.sum(axis=1))),
-        indices=np.nonzero(there)[1].astype(np.int32),
-        values=new[there].astype(np.float32),
-    )
+    matrix = sparse(new)
     data = NewData(matrix, matrix, data.users, data.items)
     found = form(factors, data, cpu)
     if how == "rows":

@@ -34,7 +34,7 @@ from recli.kernels import load
 from recli.kernels.spec import Kernels
 from recli.splits import hold_out
 from tests.factorize.data import interactions
-from tests.finetune.models import csr, fitted, new_data, predictions, probabilities, tuned
+from tests.finetune.models import csr, fitted, new_data, predictions, probabilities, sparse, tuned
 
 F = np.float32
 USERS, ITEMS, RANK = 150, 60, 8
@@ -400,11 +400,8 @@ def test_held_out_pairs_rise_no_more_than_others_that_are_not_learned(loss: str,
     known[row_numbers(base.seen.indptr), base.seen.indices] = True
     new, held = (kind < 600) & ~known, (kind < 200) & ~known
 
-    def matrix(there: Any) -> Csr:
-        indptr = np.append(0, np.cumsum(there.sum(axis=1)))
-        return Csr(indptr, np.nonzero(there)[1].astype(np.int32), np.ones(there.sum(), np.float32))
-
-    data = NewData(matrix(new & ~held), matrix(new), users, items)
+    matrices = (sparse(np.where(there, 1.0, np.nan)) for there in (new & ~held, new))
+    data = NewData(*matrices, users, items)
     settings = {"adapter": "rows", "fit": "gradient", "loss": loss, "epochs": 60, "learning_rate": 0.02, "batch": 64}
     delta, _ = tuned(base, data, cpu, **settings)
     change = predictions(apply(base, delta)) - predictions(base)
