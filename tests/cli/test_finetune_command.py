@@ -31,8 +31,12 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "features": FEATURES,
 }
 CLOSED = ("bias", "rows", "lora", "features")
-QUICK = ("--epochs", 1)
 OF_ROWS = {"P": 0, "b_u": 0, "A_P": 0, "Q": 1, "b_v": 1, "A_Q": 1}  # parts with a row for each user, or item
+
+
+def quick(name: str) -> tuple[str | int, ...]:
+    """An adapter's flags, and one epoch or round; a ridge, which has none, refuses them."""
+    return (*ADAPTERS[name], *(() if name == "features" else ("--epochs", 1)))
 
 
 def read(path: str) -> Adapter:
@@ -122,7 +126,7 @@ def test_every_adapter_says_what_it_trained_and_what_that_did(name: str, base: P
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_the_numbers_said_are_those_of_the_file(name: str, base: Path, new: Path, recli: Recli) -> None:
-    found = numbers(recli("finetune", base, new, *ADAPTERS[name], *QUICK, "--json", "-q"))
+    found = numbers(recli("finetune", base, new, *quick(name), "--json", "-q"))
     model, delta = read_model(str(base)), read("ratings.delta.npz")
     assert found["output"] == "ratings.delta.npz"
     assert found["adapter"] == delta.adapter == name.split()[0]
@@ -144,7 +148,7 @@ def test_the_numbers_said_are_those_of_the_file(name: str, base: Path, new: Path
 def test_no_more_is_trained_than_allowed(name: str, share: str, base: Path, new: Path, recli: Recli) -> None:
     """Or it says that this cannot be."""
     allowed = {"5%": 0.05, "0.3": 0.3}[share]
-    outcome = recli("finetune", base, new, *ADAPTERS[name], *QUICK, "--trainable", share, "--json", "-q")
+    outcome = recli("finetune", base, new, *quick(name), "--trainable", share, "--json", "-q")
     if name == "full" or (name in ("features", "lora by gradient", "lora") and share == "5%"):
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)
         assert "--trainable" in outcome.err
@@ -167,7 +171,7 @@ def test_a_dry_run_writes_nothing_and_foretells_what_is_trained(
     if solver != "ials":
         assert recli("factorize", sample / "ratings.parquet", "--solver", solver, "--rank", 8, "-o", base).code == 0
     flags = () if share is None else ("--trainable", share)
-    command = ("finetune", base, new, *ADAPTERS[name], *QUICK, *flags, "--json", "-o", "out.npz")
+    command = ("finetune", base, new, *quick(name), *flags, "--json", "-o", "out.npz")
     before = sorted(Path().iterdir())
     outcome = recli(*command, "--dry-run", "--stats", "run.json")
     assert sorted(Path().iterdir()) == before
@@ -234,7 +238,7 @@ def test_without_an_output_the_delta_is_named_after_the_model(
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(
     name: str, base: Path, new: Path, recli: Recli, process: Process
 ) -> None:
-    command = ("finetune", base, new, *ADAPTERS[name], *QUICK, "-q", "-o")
+    command = ("finetune", base, new, *quick(name), "-q", "-o")
     for file, threads in (("a.npz", 1), ("b.npz", 2), ("c.npz", 2)):
         assert recli(*command, file, "--threads", threads).code == 0
     first = Path("a.npz").read_bytes()
@@ -249,7 +253,7 @@ def test_the_seed_decides_what_is_drawn_and_nothing_else(name: str, base: Path, 
     """The closed forms of so few rows draw nothing, but for features, whose cold ids are drawn to choose --reg."""
     reg = ("--reg", 10) if name == "features" else ()
     for seed in (0, 1):
-        command = ("finetune", base, new, *ADAPTERS[name], *reg, *QUICK, "--valid", "none", "-q", "--seed", seed)
+        command = ("finetune", base, new, *quick(name), *reg, "--valid", "none", "-q", "--seed", seed)
         assert recli(*command, "-o", f"{seed}.npz").code == 0
     first, second = read("0.npz"), read("1.npz")
     assert (first.provenance.config["seed"], second.provenance.config["seed"]) == (0, 1)
@@ -348,7 +352,7 @@ def test_a_merged_model_scores_as_the_model_and_its_deltas(
 ) -> None:
     below: list[object] = []
     for name in names:
-        made = recli("finetune", base, new, *ADAPTERS[name], *QUICK, *below, "-q", "-o", f"{name}.npz")
+        made = recli("finetune", base, new, *quick(name), *below, "-q", "-o", f"{name}.npz")
         assert made == (0, "", "")
         below += ["--adapter-file", f"{name}.npz"]
     outcome = recli("finetune", base, *below, "--merge", "--json")
