@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class NewTables:
     """user_ids, item_ids: the base's, then new ones. held: of validation, or None; old: of forgetting, or None: the
-    base's own pairs. inputs: sha256 of the files.
+    base's own pairs. inputs: sha256 of the files; reading: how NEW was read in the end.
     """
 
     data: NewData
@@ -31,6 +31,7 @@ class NewTables:
     old: Csr | None
     features: dict[str, Attributes]
     inputs: list[str]
+    reading: dict[str, Any]
 
 
 def read_new(job: Job, factors: Factors) -> NewTables:
@@ -61,7 +62,10 @@ def read_new(job: Job, factors: Factors) -> NewTables:
     else:
         old = None
     wide = None if held is None else widen(held, users)
-    return NewTables(data, ids["user"], ids["item"], wide, None if old is None else widen(old, users), features, inputs)
+    reading = {} if interactions is None else interactions.provenance.config.get("reading", {})
+    return NewTables(
+        data, ids["user"], ids["item"], wide, None if old is None else widen(old, users), features, inputs, reading
+    )
 
 
 def _learned(factors: Factors, matrix: Csr, *, weighted: bool) -> Csr:

@@ -112,9 +112,7 @@ def _task(job: Job, adapted: Adapted, tables: NewTables) -> Task:
     from recli.finetune import Task
 
     base = adapted.factors.provenance
-    provenance = Provenance(
-        config={"reading": job.reading.semantic()}, inputs=list(tables.inputs), columns=base.columns
-    )
+    provenance = Provenance(config={"reading": tables.reading}, inputs=list(tables.inputs), columns=base.columns)
     return Task(
         adapted.factors, tables.data, tables.user_ids, tables.item_ids, adapted.chain, provenance, tables.features
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -317,6 +318,26 @@ def test_weights_and_repeated_rows_are_those_of_the_model_unless_given(recli: Re
     assert same(unsaid, tuned("new.csv", *made, output="said.npz", recli=recli))
     assert not same(unsaid, tuned("new.csv", "--duplicates", "last", output="other.npz", recli=recli))
     assert sorted(unsaid.seen.values.tolist()) == [1, 1, 2, 3, 5, 12]
+    assert unsaid.provenance.config["reading"] == {"weight": "w", "where": None, "duplicates": "sum"}
+    assert unsaid.provenance.inputs == [hashlib.sha256(Path("new.csv").read_bytes()).hexdigest()]  # NEW's alone
+
+
+def test_validation_and_old_pairs_are_read_as_the_new_ones(recli: Recli) -> None:
+    """Repeated rows by the policy of the model's data: their error is that of the same table without repeats."""
+    Path("old.csv").write_text(OLD)
+    Path("new.csv").write_text(NEW.format("3,2"))
+    Path("twice.csv").write_text("user,item,rating\n1,10,1\n1,10,5\n2,21,4\n2,21,1\n")
+    Path("once.csv").write_text("user,item,rating\n1,10,3\n2,21,2.5\n")
+    made = ("--solver", "als", "--duplicates", "mean")
+    assert recli("factorize", "old.csv", "--rank", 4, *made, "-o", "m.npz").code == 0
+
+    def errors(table: str, *flags: str) -> list[float]:
+        command = ("finetune", "m.npz", "new.csv", "--valid", table, "--old", table, *flags)
+        found = numbers(recli(*command, "--json", "-q", "-o", "d.npz"))
+        return [found[f"{what}_rmse_before"] for what in ("new", "old")]
+
+    assert errors("twice.csv") == errors("once.csv")
+    assert min(np.subtract(errors("twice.csv", "--duplicates", "last"), errors("once.csv"))) > 0.1
 
 
 @pytest.mark.parametrize("prefix", ["", "id-"])
