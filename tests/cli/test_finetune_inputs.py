@@ -196,6 +196,33 @@ def test_the_limit_that_merging_advises_is_enough(process: Process) -> None:
     assert process(*line.split(), advice).returncode == 0
 
 
+def test_a_last_good_state_replaces_nothing_that_is_to_be_kept(recli: Recli) -> None:
+    Path("out.last-good.npz").write_bytes(b"of last night")
+    line = "finetune ials.npz new.csv --fit gradient --optimizer sgd --epochs 3 --learning-rate 1e6 -q -o out.npz"
+    kept = recli(*line.split(), "--no-clobber")
+    assert kept.code == 70
+    assert "its last good state is not kept: out.last-good.npz: exists already (--no-clobber)" in error(kept)
+    assert Path("out.last-good.npz").read_bytes() == b"of last night"
+    assert recli(*line.split()).code == 70
+    assert Path("out.last-good.npz").read_bytes() != b"of last night"
+
+
+def test_where_an_earlier_delta_has_all_held_out_pairs_it_says_so_and_what_to_do(recli: Recli) -> None:
+    got = recli("finetune", "ials.npz", "new.csv", "--adapter-file", "rows.npz", "--adapter", "bias", "-o", "out.npz")
+    assert got.code == 0
+    said = r"no validation: lists leave out all [0-9]+ held-out pairs, which NEW, the model or an adapter has already: "
+    assert re.search(said + "give --valid FILE of later ones\n", got.err), got.err
+
+
+def test_the_ridge_of_features_is_known_by_gradient_too(recli: Recli) -> None:
+    line = "finetune ials.npz new.csv --adapter features --features attributes --fit gradient --epochs 1 -q --reg"
+    for reg in ("0.1", "1000"):
+        assert recli(*line.split(), reg, "-o", f"{reg}.npz") == (0, "", "")
+    with np.load("0.1.npz") as weak, np.load("1000.npz") as strong:
+        names = [name for name in weak.files if name.startswith("part_")]
+        assert any(not np.array_equal(weak[name], strong[name]) for name in names)
+
+
 def test_a_last_good_state_replaces_no_input(recli: Recli) -> None:
     shutil.copy("rows.npz", "out.last-good.npz")
     before = Path("out.last-good.npz").read_bytes()

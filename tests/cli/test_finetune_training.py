@@ -381,13 +381,14 @@ def test_l1_leaves_nothing_of_what_does_little(base: Path, model: Factors, new: 
     np.testing.assert_array_equal(apply(model, delta).P[: len(model.P)], model.P)
 
 
-def test_a_share_for_validation_leaves_every_new_item_a_pair_to_learn_from(
+def test_a_share_for_validation_leaves_every_new_user_and_item_a_pair_to_learn_from(
     sample: Path, base: Path, recli: Recli
 ) -> None:
     """Its row is learned from nothing else."""
     known = pl.read_parquet(sample / "ratings.parquet")["item_id"].unique().sort()
     lines = [f"u{n % 40 + 1:04},{90000 + n}" for n in range(60)]  # new items with one pair each
     lines += [f"u{n + 1:04},{known[(7 * n + k) % 60]}" for n in range(40) for k in range(10)]
+    lines += [f"x{n},{known[7 * n + k]}" for n in range(30) for k in range(1 + n % 2)]  # new users with one or two
     Path("tail.csv").write_text("user,item\n" + "\n".join(lines) + "\n")
     for adapter in ("rows", "bias"):
         found = numbers(
@@ -395,6 +396,8 @@ def test_a_share_for_validation_leaves_every_new_item_a_pair_to_learn_from(
         )
         delta = read("d.npz")
         assert found["new_items"] == len(delta.new_item_ids) == 60
+        assert found["new_users"] == len(delta.new_user_ids) == 32  # two of the others are, too
+        assert delta.P.any(axis=1).all()
         assert delta.Q.any(axis=1).all()
         assert found["new_ndcg@10_after"] > 0
     assert recli("finetune", base, "tail.csv", "--valid", "none", "-o", "e.npz").code == 0
