@@ -11,7 +11,7 @@ from recli.cli import options as o
 from recli.cli.console import counted, print_json, size_text
 from recli.cli.finetune_base import read_base, refuse_bytes
 from recli.cli.finetune_data import NewTables, read_new
-from recli.cli.finetune_job import GRADIENT_ONLY, Job
+from recli.cli.finetune_job import GRADIENT_ONLY, Job, valid_file
 from recli.cli.finetune_quality import Judges
 from recli.errors import DivergedError, OutputError, UsageError, about
 from recli.process import held_bytes
@@ -94,17 +94,21 @@ def _check(job: Job, factors: Factors) -> str:
 
 
 def _check_labels(job: Job, factors: Factors, tables: NewTables) -> None:
-    """Refuses labels where every pair would count as a click."""
+    """Refuses labels where every pair would count as a click, also in what is held out."""
     from recli.finetune import loss_of
 
     if loss_of(job.config, factors) != "logistic" or job.config.negatives is not None:
         return
-    wrong = int((tables.data.given <= 0).sum())
-    if wrong:
-        raise UsageError(
-            f"{job.new[0]}: {counted(wrong, 'value')} of 0 or less, which looks like labels, but negatives are drawn: "
-            "give --negatives 0 to learn labels, --negatives 4 to take all for clicks, or --where to leave some out"
-        )
+    found = {job.new[0]: int((tables.data.given <= 0).sum())}
+    if job.config.adapter == "head" and tables.held is not None:
+        name = job.flags["valid"] if valid_file(job.flags["valid"]) else job.new[0]
+        found[name] = found.get(name, 0) + int((tables.held.values <= 0).sum())
+    for name, wrong in found.items():
+        if wrong:
+            raise UsageError(
+                f"{name}: {counted(wrong, 'value')} of 0 or less, which looks like labels, but negatives are drawn: "
+                "give --negatives 0 to learn labels, --negatives 4 to take all for clicks, or --where to leave some out"
+            )
 
 
 def _task(job: Job, adapted: Adapted, tables: NewTables) -> Task:

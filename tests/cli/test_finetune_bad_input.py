@@ -180,7 +180,13 @@ TABLE: list[tuple[int, str, str]] = [
     # flags that contradict each other, or would do nothing
     (2, "--old: not for --adapter head", f"{D} --old new.csv"),
     (2, "--sampling: --negatives 0 draws none", f"{G} --loss logistic --negatives 0 --sampling uniform"),
-    (2, r"labels\.csv: [0-9]+ values? of 0 or less, which looks like labels", f"{A} labels.csv --adapter head"),
+    (2, r"labels\.csv: 18 values of 0 or less, which looks like labels", f"{A} labels.csv --adapter head"),
+    (
+        2,
+        r"labels\.csv: [0-9]+ values? of 0 or less, which looks like",
+        f"{A} labels.csv --fit gradient --loss logistic",
+    ),
+    (2, r"labels\.csv: [0-9]+ values? of 0 or less, which", f"{A} ones.csv --adapter head --valid labels.csv"),
     (2, "nothing to do: give MODEL and NEW, or --base-users and --base-items", "finetune -o out.npz"),
     (2, "nothing to learn from: give NEW", f"{A} | {A} --adapter bias"),
     (2, r"--merge: it trains nothing: leave new\.csv out", f"{R} new.csv"),
