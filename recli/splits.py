@@ -55,9 +55,15 @@ def apart(
     return (_last(matrix, times, share) if how == "last" else _later(times, share)), nothing
 
 
-def hold_out(matrix: Csr, share: float, seed: int) -> tuple[Csr, Csr]:
-    """A random share of the pairs apart from the rest: (train, held). Every user keeps at least one pair."""
+def hold_out(matrix: Csr, share: float, seed: int, known: int | None = None) -> tuple[Csr, Csr]:
+    """A random share of the pairs apart from the rest: (train, held). Every user keeps at least one pair, and so does
+    every item from number `known` on, if it is given: where its row is learned from nothing else.
+    """
     held = _at_random(matrix, share, seed)
+    if known is not None:
+        bare = np.bincount(matrix.indices[~held], minlength=int(matrix.indices.max(initial=-1)) + 1) == 0
+        bare[:known] = False
+        held &= ~bare[matrix.indices]
     return take_pairs(matrix, ~held), take_pairs(matrix, held)
 
 

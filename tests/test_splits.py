@@ -134,3 +134,20 @@ def test_the_last_of_each_user_are_those_of_a_sort_of_all_pairs(
         wanted = min(max(round(share * length), 1), length - 1) if length else 0
         theirs = order[whole.indptr[row] : whole.indptr[row + 1]]
         assert set(np.flatnonzero(test & (user == row)).tolist()) == set(theirs[length - wanted :].tolist())
+
+
+def test_items_from_a_number_on_keep_a_pair_and_nothing_else_changes() -> None:
+    rng = np.random.default_rng(0)
+    there = rng.random((60, 30)) < np.where(np.arange(30) < 15, 0.3, 0.03)
+    indptr = np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int64)
+    matrix = Csr(indptr, np.nonzero(there)[1].astype(np.int32), np.ones(there.sum(), np.float32))
+    plain, asked = hold_out(matrix, 0.5, 1), hold_out(matrix, 0.5, 1, 15)
+
+    def pairs(part: Csr) -> set[tuple[int, int]]:
+        return set(zip(np.repeat(np.arange(60), np.diff(part.indptr)).tolist(), part.indices.tolist(), strict=True))
+
+    bare = set(np.flatnonzero(there.any(axis=0)).tolist()) - set(plain[0].indices.tolist())
+    assert any(item >= 15 for item in bare)  # else there is nothing to see
+    assert set(asked[0].indices.tolist()) >= {item for item in bare if item >= 15}
+    assert pairs(asked[1]) == {(user, item) for user, item in pairs(plain[1]) if item < 15 or item not in bare}
+    assert pairs(asked[0]) | pairs(asked[1]) == pairs(matrix)

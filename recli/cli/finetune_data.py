@@ -137,8 +137,7 @@ def _split(job: Job, factors: Factors, interactions: Interactions, inputs: list[
         note = f"; {dropped:,} others have a user or item that is not known" if dropped else ""
         job.console.note(f"{len(held.indices):,} pairs for validation{note}")
         return matrix, held
-    parts = hold_out(matrix, valid_share(asked) or 0, job.config.seed)
-    train, held = _keeping_new(parts, len(factors.item_ids), matrix)
+    train, held = hold_out(matrix, valid_share(asked) or 0, job.config.seed, len(factors.item_ids))
     if not len(held.indices):
         if "valid" in job.given:
             raise UsageError(f"--valid {asked}: no pair is held out of {len(matrix.indices)}")
@@ -146,27 +145,6 @@ def _split(job: Job, factors: Factors, interactions: Interactions, inputs: list[
         return matrix, None
     job.console.note(f"held out {len(held.indices):,} pairs for validation")
     return train, held
-
-
-def _keeping_new(parts: tuple[Csr, Csr], known: int, matrix: Csr) -> tuple[Csr, Csr]:
-    """What to learn from and what is held out; pairs go back that are all that there is of a new item, since its row
-    is learned from nothing else. Users keep a pair anyway.
-    """
-    import numpy as np
-
-    from recli.ids import row_numbers
-    from recli.splits import take_pairs
-
-    train, held = parts
-    width = int(matrix.indices.max(initial=0)) + 1
-    bare = np.bincount(train.indices, minlength=width) == 0
-    bare[:known] = False
-    kept = ~bare[held.indices]
-    if kept.all():
-        return parts
-    pairs = [row_numbers(one.indptr) * width + one.indices for one in (matrix, held)]
-    held_out = np.isin(pairs[0], pairs[1][kept], assume_unique=True)
-    return take_pairs(matrix, ~held_out), take_pairs(matrix, held_out)
 
 
 def _read_features(job: Job, ids: dict[str, Ids], inputs: list[str]) -> tuple[dict[str, Attributes], dict[str, Ids]]:

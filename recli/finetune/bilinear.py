@@ -16,10 +16,10 @@ from recli.checks import Arrays, check_array
 from recli.config import FinetuneConfig
 from recli.errors import DataError
 from recli.finetune.base import Base, BaseRows
+from recli.finetune.data import Nums
 from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
 from recli.finetune.lora import directions
 from recli.finetune.optimizer import Gradient, Parameter
-from recli.finetune.rows import Nums
 from recli.finetune.tables import Tables
 from recli.kernels.spec import Kernels
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from recli.config import FinetuneConfig
 from recli.errors import UsageError
 from recli.finetune.base import Base
-from recli.finetune.data import NewData
+from recli.finetune.data import NewData, Nums
 from recli.finetune.levels import sides_of
-from recli.finetune.rows import Nums
 from recli.score.row_problem import Settings
 
 

@@ -21,20 +21,24 @@ RATERS = ("als",)  # solvers whose scores are ratings
 
 def learned_values(factors: Factors, matrix: Csr, *, weighted: bool) -> Floats:
     """The values of new pairs as the base's solver takes them. Raises DataError for those that it cannot take."""
-    try:
-        settings = settings_of(factors.provenance.config)
-    except DataError:
+    settings = _said(factors)
+    if settings is None or settings.solver != "ials":
         return matrix.values
-    return confidence(matrix.values, weighted, settings.alpha) if settings.solver == "ials" else matrix.values
+    return confidence(matrix.values, weighted, settings.alpha)
+
+
+def _said(factors: Factors) -> Settings | None:
+    """How the base came about, where that is known."""
+    try:
+        return settings_of(factors.provenance.config)
+    except DataError:
+        return None
 
 
 def settings_or_none(factors: Factors) -> Settings | None:
     """How the base came about, where that is known and has a closed form."""
-    try:
-        settings = settings_of(factors.provenance.config)
-    except DataError:
-        return None
-    return settings if usable(settings) and factors.P.shape[1] else None
+    settings = _said(factors)
+    return settings if settings is not None and usable(settings) and factors.P.shape[1] else None
 
 
 def fit_of(config: FinetuneConfig, factors: Factors) -> str:
@@ -57,12 +61,16 @@ def _solved(config: FinetuneConfig) -> str:
     return "biases" if config.adapter == "bias" else "rows"
 
 
+def predicts_ratings(factors: Factors) -> bool:
+    return factors.provenance.config.get("solver") in RATERS
+
+
 def loss_of(config: FinetuneConfig, factors: Factors) -> str:
     if config.loss != "auto":
         return config.loss
     if config.adapter == "head":
         return "logistic"
-    return "squared" if factors.provenance.config.get("solver") in RATERS else "softmax"
+    return "squared" if predicts_ratings(factors) else "softmax"
 
 
 def negatives_of(config: FinetuneConfig, factors: Factors) -> int:
@@ -70,8 +78,7 @@ def negatives_of(config: FinetuneConfig, factors: Factors) -> int:
     if config.negatives is not None:
         return config.negatives
     loss = loss_of(config, factors)
-    rated = factors.provenance.config.get("solver") in RATERS
-    return 4 if loss == "squared" and not rated else NEGATIVES[loss]
+    return 4 if loss == "squared" and not predicts_ratings(factors) else NEGATIVES[loss]
 
 
 def check_rank(rank: int, config: FinetuneConfig) -> None:
@@ -86,7 +93,7 @@ def targets_of(values: Floats, loss: str, negatives: int, factors: Factors) -> F
     """What pairs are learned as: labels 0 and 1 where negatives are given, 1 where they are drawn, else the ratings."""
     if loss == "logistic":
         return np.ones_like(values) if negatives else (values > 0).astype(np.float32)
-    rated = factors.provenance.config.get("solver") in RATERS or not negatives
+    rated = predicts_ratings(factors) or not negatives
     return values if loss == "squared" and rated else np.ones_like(values)
 
 

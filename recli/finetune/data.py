@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from recli.artifacts import Factors
 from recli.ids import Csr, SortedPairs, row_numbers
 
+Nums = tuple[NDArray[np.int64], NDArray[np.int64]]  # of users, and of items
+
 
 @dataclass(frozen=True)
 class NewData:
@@ -63,6 +65,16 @@ class NewData:
     def touched(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ascending numbers of the users and items that there is something to learn from."""
         return np.flatnonzero(self.new_counts[0]), np.flatnonzero(self.new_counts[1])
+
+    def new_ids(self, known: tuple[int, int]) -> Nums:
+        """Those of `touched` that are new, where so many users and items are known."""
+        users, items = (nums[nums >= count] for nums, count in zip(self.touched, known, strict=True))
+        return users, items
+
+    def with_new(self, nums: Nums, known: tuple[int, int]) -> Nums:
+        """Users and items nums, which are known, and the new ones behind them."""
+        users, items = (np.concatenate(both) for both in zip(nums, self.new_ids(known), strict=True))
+        return users, items
 
     @cached_property
     def new_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

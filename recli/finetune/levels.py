@@ -20,7 +20,7 @@ from recli.checks import Arrays
 from recli.errors import DivergedError
 from recli.factorize.svd import ITEM_DAMPING, USER_DAMPING
 from recli.finetune.closed import ClosedForm
-from recli.finetune.rows import Nums
+from recli.finetune.data import Nums
 from recli.score.row_problem import Settings
 
 Doubles = NDArray[np.float64]
@@ -44,30 +44,25 @@ def solve_levels(form: ClosedForm, nums: Nums, known: tuple[int, int], rounds: i
 
     Raises DivergedError where numbers overflow.
     """
-    ends = form.data.pair_users, form.data.matrix.indices
-    r = form.predictions().astype(np.float64)
-    own = [
-        np.concatenate([some, touched[touched >= count]]) if side in sides_of(form.settings) else some[:0]
-        for side, (some, touched, count) in enumerate(zip(nums, form.data.touched, known, strict=True))
-    ]
+    sides = sides_of(form.settings)
+    own = [some if side in sides else some[:0] for side, some in enumerate(form.data.with_new(nums, known))]
     moved = [np.zeros(len(some)) for some in own]
-    shifts, at = np.zeros(0), ends[0][:0]  # what r lacks of the last moves
-    for _ in range(rounds):
-        for side in sides_of(form.settings):
-            if len(at):
-                r += shifts[at]
-            moves = _moves(form, side, own[side], moved[side], r)
-            moved[side] += moves
-            form.shift(side, own[side], moves)
-            shifts, at = np.zeros((form.data.users, form.data.items)[side]), ends[side]
-            shifts[own[side]] = moves
+    r = form.predictions().astype(np.float64)
+    last: tuple[int, Doubles] | None = None  # a side, and its moves that r lacks
+    for side in sides * rounds:
+        if last is not None:
+            _add(form, last[0], own[last[0]], last[1], r)
+        moves = _moves(form, side, own[side], moved[side], r)
+        moved[side] += moves
+        form.shift(side, own[side], moves)
+        last = side, moves
     parts: Arrays = {"users": own[0], "items": own[1]}
     for name, moves in zip(("b_u", "b_v"), moved, strict=True):
         parts[name] = moves.astype(np.float32)[:, None]
         if not np.isfinite(parts[name]).all():
             raise DivergedError("the biases overflow float32: are the new values as large as the base's?")
     parts["b"] = np.zeros((1, 1), np.float32)
-    return parts, sum(len(nums[side]) for side in sides_of(form.settings))
+    return parts, sum(len(nums[side]) for side in sides)
 
 
 def level_new(form: ClosedForm, known: tuple[int, int]) -> None:
@@ -78,12 +73,17 @@ def level_new(form: ClosedForm, known: tuple[int, int]) -> None:
         return
     r = form.predictions().astype(np.float64)
     for side in (1, 0):
-        new = form.data.touched[side][form.data.touched[side] >= known[side]]
+        new = form.data.new_ids(known)[side]
         moves = _moves(form, side, new, np.zeros(len(new)), r)
         form.shift(side, new, moves)
-        shifts = np.zeros((form.data.users, form.data.items)[side])
-        shifts[new] = moves
-        r += shifts[(form.data.pair_users, form.data.matrix.indices)[side]]
+        _add(form, side, new, moves, r)
+
+
+def _add(form: ClosedForm, side: int, nums: NDArray[np.int64], moves: Doubles, r: Doubles) -> None:
+    """Adds the moves of the biases of nums to the predictions r float64[nnz] (IN/OUT)."""
+    shifts = np.zeros((form.data.users, form.data.items)[side])
+    shifts[nums] = moves
+    r += shifts[(form.data.pair_users, form.data.matrix.indices)[side]]
 
 
 def _moves(form: ClosedForm, side: int, nums: NDArray[np.int64], moved: Doubles, r: Doubles) -> Doubles:

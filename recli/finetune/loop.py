@@ -14,11 +14,11 @@ from recli.config import FinetuneConfig
 from recli.errors import DivergedError
 from recli.finetune.base import Base, BaseRows
 from recli.finetune.batches import Batches, Distinct, PairBatch
+from recli.finetune.data import Nums
 from recli.finetune.head import Head
 from recli.finetune.learner import Learner
 from recli.finetune.losses import Batch, Loss
 from recli.finetune.optimizer import Gradient, Optimizer
-from recli.finetune.rows import Nums
 from recli.kernels.spec import Kernels
 
 BEST = "best_"

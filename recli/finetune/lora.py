@@ -14,9 +14,9 @@ from recli.checks import Arrays, check_array
 from recli.config import FinetuneConfig
 from recli.errors import DataError
 from recli.finetune.base import Base, BaseRows, Side
+from recli.finetune.data import Nums
 from recli.finetune.learner import Learner, Some, TrainedBiases, gradient_of
 from recli.finetune.optimizer import Gradient, Parameter
-from recli.finetune.rows import Nums
 from recli.finetune.tables import Tables, added, checked_nums
 from recli.kernels.spec import Floats, Kernels
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recli.artifacts import Factors
 from recli.config import FinetuneConfig
 from recli.factorize import Fit, Validation, no_pairs
+from recli.finetune.choices import predicts_ratings
 from recli.finetune.data import NewData
 from recli.finetune.head import BLOCK, Head
 from recli.finetune.learner import Learner
@@ -111,7 +112,7 @@ def exam_of_old(factors: Factors, old: Csr | None, items: int, seed: int, kernel
     users = _sample(np.flatnonzero(np.diff(pairs.indptr)), seed)
     if not len(users):
         return None
-    rated = factors.provenance.config.get("solver") == "als" and len(pairs.values) > 0
+    rated = predicts_ratings(factors) and len(pairs.values) > 0
     metric, judged = "rmse" if rated else FORGETTING, take_rows(pairs, users, values=rated)
     return Exam(users, Validation(no_pairs(len(users)), judged, metric, seed, kernels))
 
@@ -127,7 +128,7 @@ def metric_of(config: FinetuneConfig, factors: Factors) -> str:
         return config.metric
     if config.adapter == "head":
         return "logloss"
-    return "rmse" if factors.provenance.config.get("solver") == "als" else "ndcg@10"
+    return "rmse" if predicts_ratings(factors) else "ndcg@10"
 
 
 def labelled(held: Csr, negatives: int, had: Csr, items: int, seed: int) -> Logloss:

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from recli.checks import Arrays, check_array
 from recli.config import FinetuneConfig
 from recli.finetune.base import Base, BaseRows, Side
+from recli.finetune.data import Nums
 from recli.finetune.learner import FrozenRows, Learner, Some, TrainedBiases, TrainedRows, gradient_of
 from recli.finetune.optimizer import Gradient, Parameter
 from recli.finetune.tables import Tables, added, checked_nums
 from recli.kernels.spec import Kernels
-
-Nums = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class FreeRows:

@@ -10,9 +10,8 @@ from recli.artifacts import Factors
 from recli.checks import Arrays
 from recli.config import FinetuneConfig
 from recli.finetune.closed import STAY, ClosedForm, principal
-from recli.finetune.data import NewData
+from recli.finetune.data import NewData, Nums
 from recli.finetune.levels import level_new
-from recli.finetune.rows import Nums
 from recli.kernels.spec import Floats, Kernels
 from recli.score.row_problem import Settings
 
@@ -52,38 +51,28 @@ def _longer(array: Floats, size: int) -> Floats:
 def fold_in_new(form: ClosedForm, known: tuple[int, int], data: NewData) -> None:
     """New users given the known items, new items given all users, and again those users who have new items alone."""
     level_new(form, known)
-    for side in (0, 1):
-        new = data.touched[side][data.touched[side] >= known[side]]
+    for side, new in enumerate(data.new_ids(known)):
         if len(new):
             form.move(side, new, form.moves(side, new))
-    _fold_in_left(form, known[0], data)
+    _fold_in_left(form, known, data)
 
 
-def _fold_in_left(form: ClosedForm, known: int, data: NewData) -> None:
+def _fold_in_left(form: ClosedForm, known: tuple[int, int], data: NewData) -> None:
     """New users who had nothing to learn from when users were solved, since they have new items alone."""
-    users = data.touched[0][data.touched[0] >= known]
+    users = data.new_ids(known)[0]
     left = users[~form.tables[0][users].any(axis=1)]
     if len(left):
         form.move(0, left, form.moves(0, left))
 
 
-def with_new(nums: Nums, known: tuple[int, int], data: NewData) -> Nums:
-    """Those of nums, which are of the base, and those new ids that there is something to learn from."""
-    users, items = (
-        np.concatenate([own, touched[touched >= count]])
-        for own, touched, count in zip(nums, data.touched, known, strict=True)
-    )
-    return users, items
-
-
 def solve_rows(form: ClosedForm, nums: Nums, known: tuple[int, int], data: NewData, rounds: int) -> None:
     """Users, then items, so many times: those of nums, and new ones."""
     level_new(form, known)
-    some = with_new(nums, known, data)
+    some = data.with_new(nums, known)
     for _ in range(rounds):
         for side in (0, 1):
             form.move(side, some[side], form.moves(side, some[side]))
-    _fold_in_left(form, known[0], data)
+    _fold_in_left(form, known, data)
 
 
 def solve_lora(
@@ -97,7 +86,7 @@ def solve_lora(
     found: Arrays = {}
     for _ in range(rounds):
         for side, name in ((0, "P"), (1, "Q")):
-            own, new = nums[side], data.touched[side][data.touched[side] >= known[side]]
+            own, new = nums[side], data.new_ids(known)[side]
             free = new
             if f"B_{name}" not in found:
                 sample = own if len(own) <= BASIS_ROWS else np.sort(rng.choice(own, BASIS_ROWS, replace=False))
@@ -112,7 +101,7 @@ def solve_lora(
                 np.concatenate([own, new]),
                 np.concatenate([found[f"A_{name}"] @ basis, moves[len(free) - len(new) :]]),
             )
-    _fold_in_left(form, known[0], data)
+    _fold_in_left(form, known, data)
     return found
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from recli.artifacts import Factors, Provenance
@@ -20,7 +19,7 @@ from recli.finetune.batches import Batches
 from recli.finetune.bilinear import bilinear_learner, scale_learner
 from recli.finetune.budget import Chosen, choose, size_of
 from recli.finetune.choices import check_labels, check_rank, fit_of, loss_of, negatives_of, settings_or_none, targets_of
-from recli.finetune.data import NewData
+from recli.finetune.data import NewData, Nums
 from recli.finetune.features import Attributes, MappedRows, features_parts, learned_map, stretched
 from recli.finetune.head import Head, input_scale
 from recli.finetune.learner import FrozenRows, Learner, TrainedBiases
@@ -28,8 +27,8 @@ from recli.finetune.levels import solve_levels
 from recli.finetune.loop import LastGoodError, Trained, Trainer, Watch
 from recli.finetune.lora import lora_learner
 from recli.finetune.losses import LOSSES
-from recli.finetune.rows import Nums, bias_learner, rows_learner
-from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows, with_new
+from recli.finetune.rows import bias_learner, rows_learner
+from recli.finetune.solve import Extended, extended, fold_in_new, form_of, solve_lora, solve_rows
 from recli.ids import Ids, take_rows, transpose, union_rows, widen
 from recli.kernels.spec import Floats, Kernels
 
@@ -98,7 +97,6 @@ def _finetune(
     rank = factors.P.shape[1]
     check_rank(rank, config)
     settings, fit = settings_or_none(factors), fit_of(config, factors)
-    counts = data.counts(factors)
     P, Q = factors.P[:], factors.item_factors()
     biases = factors.b_u, factors.b_v, float(factors.b)
     form = form_of(factors, data, settings, config, kernels) if settings else None
@@ -125,7 +123,7 @@ def _finetune(
         parts, trained = solve_levels(form, nums, task.known, rounds)
     if config.adapter == "features":
         _check_share(task, config, base.parameters)
-        new, maps, text, trained = _mapped(task, (P, Q), counts, new, config, kernels)
+        new, maps, text, trained = _mapped(task, (P, Q), new, config, kernels)
         parts = features_parts(dict(task.features), maps, {})
     if fit == "gradient":
         base = _base(task, P, Q, new)
@@ -251,7 +249,6 @@ def _row_parts(
 def _mapped(
     task: Task,
     rows: tuple[Floats, Floats],
-    counts: tuple[NDArray[np.int64], NDArray[np.int64]],
     new: Extended,
     config: FinetuneConfig,
     kernels: Kernels,
@@ -259,7 +256,7 @@ def _mapped(
     """New ids without interactions get the rows that their attributes map to; the maps, and what was chosen for
     them.
     """
-    factors = task.factors
+    factors, counts = task.factors, task.data.counts(task.factors)
     seen = factors.seen and take_rows(factors.seen, np.arange(len(rows[0])))  # whose values, all ones, may be left out
     maps, chosen, ends = {}, [], {"user": new.users, "item": new.items}
     for side, role in enumerate(("user", "item")):
@@ -290,7 +287,7 @@ def _mapped(
 
 def _learner(task: Task, base: Base, nums: Nums, config: FinetuneConfig, kernels: Kernels) -> Learner:
     if config.adapter in LEARNERS:
-        return LEARNERS[config.adapter](base, with_new(nums, task.known, task.data), config, kernels)
+        return LEARNERS[config.adapter](base, task.data.with_new(nums, task.known), config, kernels)
     frozen = TrainedBiases(base, kernels, None)
     if config.adapter == "head":
         return _head(task, base, config, frozen, kernels)

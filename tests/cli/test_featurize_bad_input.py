@@ -23,6 +23,7 @@ from recli.cli.main import main
 from recli.featurize.fitted import FittedSpec
 from recli.io.folders import Folder
 from tests.cli import features
+from tests.cli.made import whole
 
 Recli = Callable[..., Any]
 Make = Callable[[], dict[str, bytes]]
@@ -48,10 +49,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def here(_clean: None, made: Path) -> None:
     shutil.copytree(made, ".", dirs_exist_ok=True)
-
-
-def whole() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
 def nothing() -> dict[str, bytes]:

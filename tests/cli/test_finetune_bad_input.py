@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recli.cli.main import main
 from recli.io.atomic import output
+from tests.cli.made import fill, whole
 from tests.conftest import Outcome
 
 Recli = Callable[..., Outcome]
@@ -74,28 +74,18 @@ COMMANDS = [
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models, attributes, deltas, and what they were made of."""
     folder = tmp_path_factory.mktemp("made")
-    for name, text in TABLES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
     rng = np.random.default_rng(0)
     rows = {"u": rng.normal(size=(USERS, RANK)), "i": rng.normal(size=(ITEMS, RANK)), "w": rng.normal(size=(ITEMS, 5))}
     for name, array in rows.items():
         np.save(folder / f"{name}.npy", array)
     np.savez(folder / "net.npz", **rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for command in COMMANDS:
-            assert main([*command.split(), "-q"]) == 0, command
+    fill(folder, TABLES, COMMANDS)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def here(_clean: None, made: Path) -> None:
     shutil.copytree(made, ".", dirs_exist_ok=True)
-
-
-def whole() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
 F, G = "finetune ials.npz new.csv -o out.npz", "finetune ials.npz new.csv -o out.npz --fit gradient"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recli.cli.main import main
+from tests.cli.made import fill
 from tests.conftest import Outcome
 
 Recli = Callable[..., Outcome]
@@ -48,15 +48,9 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    for name, text in TABLES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
     rng = np.random.default_rng(0)
     np.savez(folder / "net:2.npz", u=rng.normal(size=(USERS, 4)), i=rng.normal(size=(ITEMS, 4)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for command in COMMANDS:
-            assert main([*command.split(), "-q"]) == 0, command
+    fill(folder, TABLES, COMMANDS)
     return folder
 
 

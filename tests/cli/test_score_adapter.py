@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recli.cli.main import main
 from tests.cli import features
+from tests.cli.made import fill
 from tests.conftest import Outcome
 
 Recli = Callable[..., Outcome]
@@ -99,12 +99,7 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    for name, text in tables().items():
-        (folder / name).write_text(text)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for command in COMMANDS:
-            assert main([*command.split(), "-q"]) == 0, command
+    fill(folder, tables(), COMMANDS)
     return folder
 
 

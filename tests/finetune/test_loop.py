@@ -17,11 +17,11 @@ from recli.config import FinetuneConfig
 from recli.errors import DivergedError
 from recli.finetune.base import Base, Side
 from recli.finetune.batches import Batches, PairBatch
+from recli.finetune.data import Nums
 from recli.finetune.learner import Learner
 from recli.finetune.loop import EPOCHS, LastGoodError, Progress, Trainer, Watch
 from recli.finetune.losses import LOSSES, Batch, Loss
 from recli.finetune.optimizer import Gradient
-from recli.finetune.rows import Nums
 from recli.finetune.train import LEARNERS
 from recli.ids import Csr
 from recli.kernels import load

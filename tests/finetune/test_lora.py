@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from recli.checks import Arrays
 from recli.config import FinetuneConfig
 from recli.errors import DataError
+from recli.finetune.data import Nums
 from recli.finetune.learner import Learner
 from recli.finetune.lora import LowRankRows, apply_lora, directions, lora_learner
-from recli.finetune.rows import Nums
 from recli.kernels import load
 from recli.kernels.spec import Kernels
 from tests.finetune.test_learner import ITEMS, NEW, NUMS, RANK, USERS, base_of, randomised

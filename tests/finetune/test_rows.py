@@ -16,8 +16,9 @@ from recli.checks import Arrays
 from recli.config import FinetuneConfig
 from recli.errors import DataError
 from recli.finetune.base import Base
+from recli.finetune.data import Nums
 from recli.finetune.learner import Learner
-from recli.finetune.rows import FreeRows, Nums, apply_rows, bias_learner, rows_learner
+from recli.finetune.rows import FreeRows, apply_rows, bias_learner, rows_learner
 from recli.finetune.tables import Tables, added, checked_nums
 from recli.kernels import load
 from recli.kernels.spec import Kernels
