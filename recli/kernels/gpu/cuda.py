@@ -1,0 +1,144 @@
+"""One GPU as the kernels need it: memory, copies, launches. The only file that imports CuPy.
+
+Kernels are compiled by NVRTC when a file's first one is launched (CuPy keeps the result on disk). Python's numbers reach
+a kernel as `long long` and `float`, True and False as 1 and 0, None as a null pointer; arrays as pointers. Everything
+runs in the order of the calls; a copy to the host waits for what is before it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from importlib.resources import files
+from typing import Any, Protocol
+
+import cupy
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from recli.errors import BusyError
+
+OPTIONS = ("-std=c++17",)
+SPARE_BYTES = 64 << 20  # of the device's memory, left to the driver and to compiled kernels
+USUAL_SHARED = 48 << 10  # of a block's memory, which needs no leave
+
+Array = Any  # on the device: cupy.ndarray
+
+
+class Evictable(Protocol):
+    """What keeps something on the device that it can do without."""
+
+    def evict(self) -> int:
+        """Lets go of it: how many bytes."""
+        ...
+
+
+class DeviceMemoryError(BusyError):
+    """What is needed does not fit in the device's memory."""
+
+
+class Cuda:
+    """GPU `number`, of which `limit` bytes at most are used."""
+
+    def __init__(self, number: int, limit: int | None) -> None:
+        device = cupy.cuda.Device(number)
+        device.use()
+        self._pool = cupy.get_default_memory_pool()
+        self._pool.free_all_blocks()
+        free, self.total = cupy.cuda.runtime.memGetInfo()
+        self.limit = max(1, min(free - SPARE_BYTES, limit or free))
+        self._pool.set_limit(size=self.limit)
+        self.processors = int(device.attributes["MultiProcessorCount"])
+        self.shared_limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+        self._modules: dict[str, Any] = {}
+        self._kernels: dict[str, Any] = {}
+        self._evictable: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @property
+    def left(self) -> int:
+        """Bytes that can still be had."""
+        return max(0, self.limit - int(self._pool.used_bytes()))
+
+    def keep(self, evictable: Evictable) -> None:
+        """Where memory runs out, it will be asked for what it can do without."""
+        self._evictable.add(evictable)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
+        """Raises DeviceMemoryError (75) where there is no memory for it, whatever is let go."""
+        while True:
+            try:
+                return cupy.empty(shape, dtype)
+            except cupy.cuda.memory.OutOfMemoryError:
+                self._pool.free_all_blocks()
+                if not sum(evictable.evict() for evictable in list(self._evictable)):
+                    needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+                    used = self._pool.used_bytes()
+                    raise DeviceMemoryError(
+                        f"the GPU's memory: {_size(used + needed)} are needed at once, {_size(self.limit)} may be "
+                        "used: use a smaller --rank, a larger --memory-limit, or --device cpu"
+                    ) from None
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
+        array = self.empty(shape, dtype)
+        if array.nbytes:
+            array.data.memset_async(0, array.nbytes)
+        return array
+
+    def upload(self, host: NDArray[Any]) -> Array:
+        """A copy on the device, C-order."""
+        array = self.empty(host.shape, host.dtype)
+        if array.nbytes:
+            array.set(np.ascontiguousarray(host))
+        return array
+
+    def download(self, array: Array) -> NDArray[Any]:
+        host: NDArray[Any] = array.get()
+        return host
+
+    def copy(self, source: Array, to: Array) -> None:
+        """Between arrays of the same bytes on the device."""
+        assert source.nbytes == to.nbytes
+        if source.nbytes:
+            to.data.copy_from_device_async(source.data, source.nbytes)
+
+    def launch(
+        self, name: str, grid: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0
+    ) -> None:
+        """Runs kernel `name`, FILE.KERNEL, on a grid of blocks (none: nothing) with `shared` bytes each."""
+        blocks = grid if isinstance(grid, tuple) else (grid, 1)
+        if not all(blocks):
+            return
+        kernel = self._kernels.get(name) or self._load(name)
+        if shared > max(USUAL_SHARED, kernel.max_dynamic_shared_size_bytes):
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(blocks, (threads,), tuple(map(_argument, arguments)), shared_mem=shared)
+
+    def synchronize(self) -> None:
+        cupy.cuda.get_current_stream().synchronize()
+
+    def _load(self, name: str) -> Any:
+        file, _, kernel = name.partition(".")
+        if file not in self._modules:
+            self._modules[file] = cupy.RawModule(code=source(file), options=OPTIONS)
+        self._kernels[name] = self._modules[file].get_function(kernel)
+        return self._kernels[name]
+
+
+def source(file: str) -> str:
+    """CUDA C++ of FILE.cu, complete."""
+    folder = files("recli.kernels.gpu")
+    return (folder / "prims.cuh").read_text() + (folder / f"{file}.cu").read_text()
+
+
+def _argument(value: Any) -> Any:
+    match value:
+        case None:
+            return np.uint64(0)
+        case bool() | int():
+            return np.int64(value)
+        case float():
+            return np.float32(value)
+    return value
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"

@@ -1,0 +1,182 @@
+// Rows of a half-sweep with few entries, each by one block: preconditioned conjugate gradients in the eigenbasis of the
+// Gram matrix, as the CPU's (kernels/cpu/half_sweep.py), step by step. A pass over a row's entries takes dot products of
+// the fixed rows with a vector, a group of lanes an entry, then sums the fixed rows times coefficients, a thread two
+// columns. Rows that fit stay in shared memory between passes. Rows of many entries are in gram.cu.
+
+#define BATCH 256  // entries between two barriers
+
+struct Entries {  // of one row; e counts from `origin` in the arrays
+  const int* indices;
+  const float* weights;
+  const float* targets;
+};
+
+// What shared memory holds, in floats: see half_sweep.py, which reserves it.
+struct Scratch {
+  float *x, *residual, *p, *q, *inverse, *sums, *coefficients, *reduced;
+  double* terms;
+  int* at;
+};
+
+__device__ __forceinline__ Scratch scratch_of(float* shared, int width, int groups) {
+  Scratch s;
+  s.terms = reinterpret_cast<double*>(shared);
+  s.reduced = shared + 64;
+  s.coefficients = s.reduced + 32;
+  s.at = reinterpret_cast<int*>(s.coefficients + BATCH);
+  s.x = s.coefficients + 2 * BATCH;
+  s.residual = s.x + width;
+  s.p = s.residual + width;
+  s.q = s.p + width;
+  s.inverse = s.q + width;
+  s.sums = s.inverse + width;
+  return s;
+}
+
+// sums[k] over entries of coefficient y_k goes to out[k]. FIRST: with vector x, coefficients are t - w s and the terms
+// w s^2 - 2 t s are returned, a part by each thread; else they are w s.
+template <bool FIRST, typename T>
+__device__ double pass(const T* Y, float scale, const Entries& entries, int n, int width, bool keep, T* kept,
+                       const float* vector, float* out, const Scratch& scratch, int lanes, int groups) {
+  typedef Vector<T> V;
+  const int threads = blockDim.x, tid = threadIdx.x, pairs = width / 2;
+  const int lane = tid % lanes, group = tid / lanes, step = threads / lanes;
+  const int share = tid / pairs, own = tid % pairs;  // of the sums, where a block has threads for all columns
+  double data = 0;
+  for (int k = tid; k < groups * width; k += threads) scratch.sums[k] = 0.f;
+  for (int first = 0; first < n; first += BATCH) {
+    const int count = min(BATCH, n - first);
+    for (int j = tid; j < count; j += threads) scratch.at[j] = entries.indices[first + j];
+    __syncthreads();
+    for (int j = group; j < (count + step - 1) / step * step; j += step) {  // all lanes of a warp take each turn
+      float dot = 0.f;
+      if (j < count) {
+        const T* row = !FIRST && keep ? kept + (long long)(first + j) * width : Y + (long long)scratch.at[j] * width;
+        for (int c = lane * V::size; c < width; c += lanes * V::size) {
+          V bits;
+          bits.load(row + c);
+          if (FIRST && keep) bits.store(kept + (long long)(first + j) * width + c);
+          float y[V::size];
+          bits.read(y);
+#pragma unroll
+          for (int i = 0; i < V::size; ++i) dot += y[i] * vector[c + i];
+        }
+      }
+      for (int away = lanes / 2; away; away >>= 1) dot += __shfl_xor_sync(EVERY, dot, away);
+      if (j < count && lane == 0) {
+        const float w = entries.weights[first + j], s = dot * scale;
+        float coefficient = w * s;
+        if (FIRST) {
+          const float t = entries.targets[first + j];
+          data += (double)((w * s - 2.f * t) * s);
+          coefficient = t - w * s;
+        }
+        scratch.coefficients[j] = coefficient * scale;
+      }
+    }
+    __syncthreads();
+    for (int c = own; c < pairs; c += threads) {
+      float2 sum = make_float2(0.f, 0.f);
+      if (share < groups)
+        for (int j = share; j < count; j += groups) {
+          const T* row = keep ? kept + (long long)(first + j) * width : Y + (long long)scratch.at[j] * width;
+          const float2 y = load_pair(row + 2 * c);
+          sum.x += scratch.coefficients[j] * y.x;
+          sum.y += scratch.coefficients[j] * y.y;
+        }
+      if (share < groups) {
+        scratch.sums[share * width + 2 * c] += sum.x;
+        scratch.sums[share * width + 2 * c + 1] += sum.y;
+      }
+    }
+    __syncthreads();
+  }
+  for (int k = tid; k < width; k += threads) {
+    float sum = 0.f;
+    for (int g = 0; g < groups; ++g) sum += scratch.sums[g * width + k];
+    out[k] = sum;
+  }
+  __syncthreads();
+  return data;
+}
+
+template <typename T>
+__device__ void solve(const long long* indptr, long long origin, const int* indices, const float* weights,
+                      const float* targets, const int* rows, float* X, const T* Y, float scale,
+                      const float* gram_diagonal, const float* regularization, const float* spread,
+                      const unsigned char* frozen, int width, int steps, float tolerance, float relaxation, bool keep,
+                      int lanes, int groups, double* terms) {
+  SHARED(float, shared);
+  const Scratch s = scratch_of(shared, width, groups);
+  T* kept = reinterpret_cast<T*>(s.sums + groups * width);
+  const int tid = threadIdx.x, threads = blockDim.x, row = rows[blockIdx.x];
+  const long long start = indptr[row];
+  const int n = (int)(indptr[row + 1] - start);
+  const Entries entries = {indices + (start - origin), weights + (start - origin), targets + (start - origin)};
+  float* x = X + (long long)row * width;
+  const float reg = regularization[row];
+  float norm = 0.f, quadratic = 0.f;
+  for (int k = tid; k < width; k += threads) {
+    const float value = x[k], diagonal = gram_diagonal[k] + reg;
+    s.x[k] = value;
+    s.inverse[k] = frozen[k] ? 0.f : 1.f / (diagonal + n * spread[k]);
+    norm += frozen[k] ? 0.f : value * value;
+    quadratic += value * gram_diagonal[k] * value;
+  }
+  __syncthreads();
+  double data = (double)quadratic;
+  const double before = (double)reg * (double)norm;
+  data += pass<true>(Y, scale, entries, n, width, keep, kept, s.x, s.q, s, lanes, groups);
+  float part = 0.f;
+  for (int k = tid; k < width; k += threads) {
+    const float residual = s.q[k] - (gram_diagonal[k] + reg) * s.x[k];
+    s.residual[k] = residual;
+    s.p[k] = residual * s.inverse[k];
+    part += residual * s.p[k];
+  }
+  float rz = block_sum(part, s.reduced);
+  const float least = fmaxf(1e-30f, tolerance * rz);  // as CONVERGED of the CPU's
+  for (int step = 0; step < steps && !(rz < least) && n; ++step) {
+    pass<false>(Y, scale, entries, n, width, keep, kept, s.p, s.q, s, lanes, groups);
+    part = 0.f;
+    for (int k = tid; k < width; k += threads) {
+      s.q[k] += (gram_diagonal[k] + reg) * s.p[k];
+      part += s.p[k] * s.q[k];
+    }
+    const float length = rz / block_sum(part, s.reduced);
+    part = 0.f;
+    for (int k = tid; k < width; k += threads) {
+      s.x[k] += relaxation * length * s.p[k];
+      s.residual[k] -= length * s.q[k];
+      part += s.residual[k] * s.residual[k] * s.inverse[k];
+    }
+    const float next = block_sum(part, s.reduced), beta = next / rz;
+    rz = next;
+    for (int k = tid; k < width; k += threads) s.p[k] = s.residual[k] * s.inverse[k] + beta * s.p[k];
+    __syncthreads();
+  }
+  part = 0.f;
+  for (int k = tid; k < width; k += threads) {
+    const float value = n || frozen[k] ? s.x[k] : 0.f;
+    x[k] = value;
+    part += frozen[k] ? 0.f : value * value;
+  }
+  const double sums[3] = {data, before, (double)reg * (double)part};
+  for (int term = 0; term < 3; ++term) {
+    const double sum = block_sum(sums[term], s.terms);
+    if (tid == 0) terms[3ll * row + term] = sum;
+  }
+}
+
+#define SOLVE(name, T)                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(512)                                                                    \
+  name(const long long* indptr, long long origin, const int* indices, const float* weights, const float* targets,      \
+       const int* rows, float* X, const T* Y, float scale, const float* gram_diagonal, const float* regularization,    \
+       const float* spread, const unsigned char* frozen, long long width, long long steps, float tolerance,            \
+       float relaxation, long long keep, long long lanes, long long groups, double* terms) {                           \
+    solve<T>(indptr, origin, indices, weights, targets, rows, X, Y, scale, gram_diagonal, regularization, spread,      \
+             frozen, (int)width, (int)steps, tolerance, relaxation, keep != 0, (int)lanes, (int)groups, terms);        \
+  }
+
+SOLVE(solve_rows, float)
+SOLVE(solve_rows_half, uint16_t)
