@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recli.ids import transpose
-from recli.kernels import load
+from recli.kernels import halves, load
 from recli.kernels.cpu import backend
 from recli.kernels.spec import Floats, Kernels
 from tests.kernels.problems import Problem, problem
@@ -181,18 +181,18 @@ def test_half_precision_moves_a_rough_solution_by_less_than_it_is_off(
     """Rows of a large table count as float16 in a sweep of few steps, and as they are in one of many."""
     of = problem(40, list(range(60)) * 2 + [150], 150, alpha0=0.1)
     whole, thorough = of.sweep(fast, steps=7), of.sweep(fast, steps=40)
-    monkeypatch.setattr(backend, "WHOLE_BYTES", 0)
-    halves, again = of.sweep(fast, steps=7), of.sweep(fast, steps=40)
-    difference = np.abs(halves[0] - whole[0]).max() / np.abs(whole[0]).max()
+    monkeypatch.setattr(halves, "WHOLE_BYTES", 0)
+    rounded, again = of.sweep(fast, steps=7), of.sweep(fast, steps=40)
+    difference = np.abs(rounded[0] - whole[0]).max() / np.abs(whole[0]).max()
     assert 1e-6 < difference < 2e-3
-    assert halves[3].data == pytest.approx(whole[3].data, rel=1e-3)
+    assert rounded[3].data == pytest.approx(whole[3].data, rel=1e-3)
     np.testing.assert_array_equal(again[0], thorough[0])
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e12])
 def test_half_precision_has_no_scale(fast: Kernels, monkeypatch: pytest.MonkeyPatch, size: float) -> None:
     """Rows that float16 cannot hold as they are give the same scores, with what is weighed scaled along."""
-    monkeypatch.setattr(backend, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(halves, "WHOLE_BYTES", 0)
     of = problem(40, alpha0=0.1)
     scaled = replace(
         of,

@@ -24,12 +24,10 @@ from recli.kernels.cpu.pool import Pool
 from recli.kernels.cpu.product import DenseMatrix, SparseMatrix, chunks, combine, gram, pad, padded_width
 from recli.kernels.cpu.topk import topk
 from recli.kernels.cpu.workers import Workers
+from recli.kernels.halves import half_exponent
 from recli.kernels.spec import Floats, Nums, Rule, SweepStats
 
 BLOCK = 4096  # rows of a table handled together by BLAS
-# A sweep of few steps is rough, and waits for the rows that it gathers from a table that is larger than a core's cache:
-# half precision serves it as well, with half the bytes. float16 numbers are kept below 2^15.
-EXACT_STEPS, WHOLE_BYTES, HALF_EXPONENT = 8, 1 << 20, 15
 # Gathered rows that a solve keeps, on each thread; beyond it, reading them from the table again is as fast.
 CACHED_BYTES = 2 << 20
 
@@ -240,10 +238,9 @@ class CpuKernels:
         self, rows: Floats, spectrum: NDArray[np.float64] | None, steps: int
     ) -> tuple[NDArray[Any], np.float32]:
         """What a sweep gathers: the rows and 0, or the bits of float16 rows and what those are to be multiplied by."""
-        if spectrum is None or steps >= EXACT_STEPS or rows.nbytes <= WHOLE_BYTES:
+        exponent = half_exponent(spectrum, steps, rows.nbytes)
+        if exponent is None:
             return rows, np.float32(0)
-        largest = np.sqrt(spectrum.max())  # a column's norm: no entry is larger
-        exponent = int(np.clip(HALF_EXPONENT - np.frexp(largest)[1], -126, 126))
         halves = aligned.empty(rows.shape, np.uint16)
 
         def block(start: int) -> None:

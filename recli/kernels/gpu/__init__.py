@@ -1,0 +1,1 @@
+"""The GPU backend. Nothing but cuda.py imports CuPy, and only when a GPU is used."""

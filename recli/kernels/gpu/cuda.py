@@ -1,13 +1,14 @@
 """One GPU as the kernels need it: memory, copies, launches. The only file that imports CuPy.
 
-Kernels are compiled by NVRTC when a file's first one is launched (CuPy keeps the result on disk). Python's numbers reach
-a kernel as `long long` and `float`, True and False as 1 and 0, None as a null pointer; arrays as pointers. Everything
-runs in the order of the calls; a copy to the host waits for what is before it.
+Kernels are compiled by NVRTC when a file's first one is launched (CuPy keeps the result on disk). Python's numbers
+reach a kernel as `long long` and `float`, True and False as 1 and 0, None as a null pointer; arrays as pointers.
+Everything runs in the order of the calls; a copy to the host waits for what is before it.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -100,9 +101,33 @@ class Cuda:
         if source.nbytes:
             to.data.copy_from_device_async(source.data, source.nbytes)
 
-    def launch(
-        self, name: str, grid: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0
-    ) -> None:
+    def stream(self, pieces: Sequence[Sequence[NDArray[Any]]]) -> Iterator[list[Array]]:
+        """Copies of each piece's arrays on the device, until the next piece is asked for: that one is on its way
+        meanwhile, through memory that the device reads by itself. Pieces have as many arrays, of the same dtypes.
+        Raises DeviceMemoryError before the first where two pieces of the largest size do not fit.
+        """
+        sizes = [max(array.size for array in arrays) for arrays in zip(*pieces, strict=True)]
+        copies = cupy.cuda.Stream(non_blocking=True)
+        slots = [_Slot(self, sizes, pieces[0]) for _ in pieces[:2]]
+
+        def send(number: int) -> None:
+            slot = slots[number % 2]
+            slot.sent.synchronize()  # what was there last has left the host's memory
+            copies.wait_event(slot.used)
+            slot.send(pieces[number], copies)
+
+        for number in range(len(pieces)):
+            if not number:
+                send(0)
+            if number + 1 < len(pieces):
+                send(number + 1)
+            slot, now = slots[number % 2], cupy.cuda.get_current_stream()
+            now.wait_event(slot.sent)
+            yield [to[: array.size] for to, array in zip(slot.arrays, pieces[number], strict=True)]
+            slot.used.record(now)
+        copies.synchronize()
+
+    def launch(self, name: str, grid: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Runs kernel `name`, FILE.KERNEL, on a grid of blocks (none: nothing) with `shared` bytes each."""
         blocks = grid if isinstance(grid, tuple) else (grid, 1)
         if not all(blocks):
@@ -115,12 +140,36 @@ class Cuda:
     def synchronize(self) -> None:
         cupy.cuda.get_current_stream().synchronize()
 
+    def close(self) -> None:
+        """Gives back what nobody uses any more."""
+        self.synchronize()
+        self._pool.free_all_blocks()
+
     def _load(self, name: str) -> Any:
         file, _, kernel = name.partition(".")
         if file not in self._modules:
             self._modules[file] = cupy.RawModule(code=source(file), options=OPTIONS)
         self._kernels[name] = self._modules[file].get_function(kernel)
         return self._kernels[name]
+
+
+class _Slot:
+    """Memory for a piece of a stream, on the device and where the device reads it from."""
+
+    def __init__(self, cuda: Cuda, sizes: Sequence[int], like: Sequence[NDArray[Any]]) -> None:
+        self.arrays = [cuda.empty(size, array.dtype) for size, array in zip(sizes, like, strict=True)]
+        self._pinned = [
+            np.frombuffer(cupy.cuda.alloc_pinned_memory(max(1, array.nbytes)), array.dtype, array.size)
+            for array in self.arrays
+        ]
+        self.sent, self.used = cupy.cuda.Event(disable_timing=True), cupy.cuda.Event(disable_timing=True)
+
+    def send(self, piece: Sequence[NDArray[Any]], copies: Any) -> None:
+        for array, to, through in zip(piece, self.arrays, self._pinned, strict=True):
+            if array.size:
+                np.copyto(through[: array.size], array)
+                to[: array.size].set(through[: array.size], stream=copies)
+        self.sent.record(copies)
 
 
 def source(file: str) -> str:

@@ -28,13 +28,12 @@ pair_sums(const long long* indptr, const int* order, const int* other_at, const 
   sums[at] = sum;
 }
 
-// Scores, exactly as spec.py defines them, of rows user_nums, item_nums [n] of tables [any, user_width] and [any,
-// item_width]: 8 threads a pair.
+// Scores, exactly as spec.py defines them, of rows user_nums, item_nums [n] of tables [any, rank]: 8 threads a pair.
 extern "C" __global__ void __launch_bounds__(256)
 score_pairs(const float* users, const float* items, const long long* user_nums, const long long* item_nums,
-            float* scores, long long n, long long rank, long long user_width, long long item_width) {
+            float* scores, long long n, long long rank) {
   const long long pair = (long long)blockIdx.x * 32 + (threadIdx.x >> 3);
   const long long there = pair < n ? pair : n - 1;  // all lanes of a warp take part
-  const float score = exact_score(users + user_nums[there] * user_width, items + item_nums[there] * item_width, rank);
+  const float score = exact_score(users + user_nums[there] * rank, items + item_nums[there] * rank, rank);
   if (pair < n && (threadIdx.x & 7) == 0) scores[pair] = score;
 }

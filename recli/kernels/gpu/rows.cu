@@ -1,16 +1,7 @@
-// Rows of tables: copied between widths, rounded, fetched by number, added, and stepped by an optimiser. A thread an
+// Rows of tables: rounded, fetched by number, added, and stepped by an optimiser. A thread an
 // entry; neighbouring threads have neighbouring columns.
 
 __device__ __forceinline__ long long thread_number() { return (long long)blockIdx.x * blockDim.x + threadIdx.x; }
-
-// to [n, to_width] = the first columns of from [n, from_width], zeros behind them.
-extern "C" __global__ void __launch_bounds__(256)
-copy_columns(const float* from, long long from_width, float* to, long long to_width, long long n) {
-  const long long at = thread_number();
-  if (at >= n * to_width) return;
-  const long long row = at / to_width, column = at % to_width;
-  to[at] = column < from_width ? from[row * from_width + column] : 0.f;
-}
 
 // halves [size] = the bits of float16 of scale times rows [size].
 extern "C" __global__ void __launch_bounds__(256)
@@ -19,8 +10,7 @@ round_rows(const float* rows, float scale, uint16_t* halves, long long size) {
   if (at < size) halves[at] = to_half(rows[at] * scale);
 }
 
-// to [width] = the sum of weight * rows^2 over n rows, from `first` on every gridDim.x * blockDim.y: partial sums
-// [gridDim.x, width] in double.
+// Parts of the sums of weight times a row's squares over n rows, block by block: sums [gridDim.x, width].
 extern "C" __global__ void __launch_bounds__(256)
 add_squares(const float* rows, const float* weights, long long n, long long width, double* sums) {
   for (long long k = threadIdx.x; k < width; k += blockDim.x) {

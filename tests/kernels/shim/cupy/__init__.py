@@ -25,7 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 HERE = Path(__file__).parents[1]
 FLAGS = (
     *("-x", "c++", "-std=c++17", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=fast"),
-    *("-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas"),
+    *("-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas", "-Wl,-Bsymbolic"),  # a kernel may have a name of the C library's
 )
 SCHEDULE = [int(part) for part in os.environ.get("RECLI_SHIM_SCHEDULE", "0 1").split()]
 memory = SimpleNamespace(total=int(os.environ.get("RECLI_SHIM_MEMORY", 4 << 30)), used=0, limit=0, poisoned=True)
@@ -194,12 +194,10 @@ class ndarray:  # noqa: N801 (CuPy's name)
         assert host.flags.c_contiguous
         assert (host.shape, host.dtype) == (self.shape, self.dtype), (host.shape, host.dtype, self.shape, self.dtype)
         # pageable memory is read at once, pinned memory when it is the copy's turn
-        source = host if getattr(_base(host), "pinned", False) else host.copy()
+        source = host if any(host.ctypes.data in span for span in _pinned) else host.copy()
         (stream or _current[-1]).waiting.append(lambda: np.copyto(self._host, source))
 
-    def get(
-        self, stream: Stream | None = None, out: NDArray[Any] | None = None, blocking: bool = True
-    ) -> NDArray[Any]:
+    def get(self, stream: Stream | None = None, out: NDArray[Any] | None = None, blocking: bool = True) -> NDArray[Any]:
         stream = stream or _current[-1]
         result = np.empty(self.shape, self.dtype) if out is None else out
         assert result.flags.c_contiguous
@@ -208,12 +206,6 @@ class ndarray:  # noqa: N801 (CuPy's name)
         if blocking:
             stream.synchronize()
         return result
-
-
-def _base(array: Any) -> Any:
-    while getattr(array, "base", None) is not None:
-        array = array.base
-    return array
 
 
 def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float) -> ndarray:
@@ -226,13 +218,18 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float) -> ndarray:
     return ndarray(block, np.frombuffer(buffer, dtype).reshape(shape))
 
 
-class _Pinned(np.ndarray):  # type: ignore[type-arg]
-    pinned = True
+_pinned: list[range] = []  # addresses
 
 
 def alloc_pinned_memory(size: int) -> Any:
-    """What np.frombuffer takes."""
-    return np.empty(size, np.uint8).view(_Pinned)
+    """What np.frombuffer takes. It is never given back, so that no address is taken for pinned that is not."""
+    buffer = ctypes.create_string_buffer(size)
+    _pinned.append(range(ctypes.addressof(buffer), ctypes.addressof(buffer) + size))
+    _kept.append(buffer)
+    return buffer
+
+
+_kept: list[Any] = []
 
 
 class RawModule:
