@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from recli.errors import BusyError
+from recli.kernels.device import version_text
 
 OPTIONS = ("-std=c++17",)
 SPARE_BYTES = 64 << 20  # of the device's memory, left to the driver and to compiled kernels
+TOO_NEW = 35  # cudaErrorInsufficientDriver
 USUAL_SHARED = 48 << 10  # of a block's memory, which needs no leave
 
 Array = Any  # on the device: cupy.ndarray
@@ -77,6 +79,19 @@ class Cuda:
                         f"the GPU's memory: {_size(used + needed)} are needed at once, {_size(self.limit)} may be "
                         "used: use a smaller --rank, a larger --memory-limit, or --device cpu"
                     ) from None
+
+    def scratch(self, most: int, least: int, *shape: int, dtype: DTypeLike = np.float32) -> Array:
+        """An array [n, *shape] to work with block by block: n is `most`, or half of it again and again until it fits,
+        but `least`. Raises DeviceMemoryError where that does not.
+        """
+        n = max(most, least)
+        while True:
+            try:
+                return self.empty((n, *shape), dtype)
+            except DeviceMemoryError:
+                if n == least:
+                    raise
+                n = max(least, n // 2)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
         array = self.empty(shape, dtype)
@@ -170,6 +185,27 @@ class _Slot:
                 np.copyto(through[: array.size], array)
                 to[: array.size].set(through[: array.size], stream=copies)
         self.sent.record(copies)
+
+
+def problem(number: int) -> str:
+    """What keeps CuPy from using GPU `number`, of a driver that is there; empty: nothing does. Makes no context."""
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+        if number >= count:
+            return f"there is no GPU {number}: CuPy sees {count}"
+    except runtime.CUDARuntimeError as error:
+        if error.status != TOO_NEW:
+            return f"CUDA does not start: {error}"
+        made = runtime.runtimeGetVersion()
+        return f"CuPy is made for CUDA {version_text(made)}, so run pip uninstall cupy-cuda{made // 1000}x"
+    try:
+        major, minor = cupy.cuda.nvrtc.getVersion()
+    except (ImportError, OSError, RuntimeError):
+        return "CUDA's NVRTC library is missing"
+    if major > runtime.driverGetVersion() // 1000:
+        return f"CUDA's NVRTC library is of CUDA {major}.{minor}, so run pip uninstall nvidia-cuda-nvrtc"
+    return ""
 
 
 def source(file: str) -> str:

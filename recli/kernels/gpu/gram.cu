@@ -159,7 +159,7 @@ __device__ __forceinline__ void multiply(const float* A, const float* p, float* 
 
 // Rows of X with many entries, each by one block. Row rows[i]'s products and sums are those of slots slot[i], ...,
 // slot[i + 1] - 1, which it adds up in the first of them.
-extern "C" __global__ void __launch_bounds__(512)
+extern "C" __global__ void __launch_bounds__(512, 1)
 solve_dense(const int* rows, const int* slots, float* products, float* sums, const long long* indptr, float* X,
             const float* gram_diagonal, const float* regularization, const float* spread, const unsigned char* frozen,
             long long wide, long long steps, float tolerance, float relaxation, double* terms) {

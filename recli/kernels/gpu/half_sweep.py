@@ -149,19 +149,20 @@ def _solve_dense(
     lengths: NDArray[np.int64],
 ) -> None:
     """The part's rows of many entries, as many at a time as have room for their chunks' matrices."""
+    if not len(rows):
+        return
     width = solve.width
-    size = 4 * width * width
-    room = max(1, min(DENSE_BYTES, cuda.left // 2) // size)
     counts = -(-lengths // CHUNK)
+    grams = cuda.scratch(min(int(counts.sum()), DENSE_BYTES // (4 * width * width)), int(counts.max()), width * width)
+    sums = cuda.empty((len(grams), width))
     done = 0
     while done < len(rows):
         slots = np.append(0, np.cumsum(counts[done:]))
-        taken = max(1, int(np.searchsorted(slots, room, side="right")) - 1)
+        taken = int(np.searchsorted(slots, len(grams), side="right")) - 1
         slots, here = slots[: taken + 1], slice(done, done + taken)
         number = np.arange(slots[-1]) - np.repeat(slots[:-1], counts[here])
         start = np.repeat(matrix.csr.indptr[rows[here]], counts[here]) + CHUNK * number
         behind = np.minimum(start + CHUNK, np.repeat(matrix.csr.indptr[rows[here] + 1], counts[here]))
-        grams, sums = cuda.empty((len(start), width * width)), cuda.empty((len(start), width))
         products.launch_gram(
             cuda,
             side.rows,
@@ -207,13 +208,13 @@ def to_eigenbasis(cuda: Cuda, solve: Table, fixed: Table) -> NDArray[np.float64]
     basis = np.zeros((fixed.width, fixed.width), np.float32)
     basis[: fixed.rank, : fixed.rank] = vectors
     on_device = cuda.upload(basis)
-    size = max(1, ROTATED_BYTES // (4 * fixed.width))
+    most = min(max(len(solve), len(fixed)), ROTATED_BYTES // (4 * fixed.width))
+    rotated = cuda.scratch(most, 1, fixed.width)
     for table in (solve, fixed):
-        for start in range(0, len(table), size):
-            block = table.rows[start : start + size]
-            rotated = cuda.empty(block.shape)
-            products.multiply(cuda, block, on_device, rotated)
-            cuda.copy(rotated, block)
+        for start in range(0, len(table), len(rotated)):
+            block = table.rows[start : start + len(rotated)]
+            products.multiply(cuda, block, on_device, rotated[: len(block)])
+            cuda.copy(rotated[: len(block)], block)
     return np.asarray(np.maximum(values, 0), np.float64)
 
 

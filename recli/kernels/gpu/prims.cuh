@@ -2,13 +2,18 @@
 // Whole numbers are passed to kernels as long long, numbers as float (see cuda.py). Half precision travels as the bits
 // of float16, so that no header of CUDA's is needed. A build for the CPU (tests/kernels/shim) brings its own meaning of
 // what is under RECLI_SHIM.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define TURING
+#endif
+#define EVERY 0xFFFFFFFFu  // lanes
+#define INFINITE __uint_as_float(0x7F800000u)
+
 #ifndef RECLI_SHIM
 typedef unsigned int uint32_t;
 typedef unsigned short uint16_t;
 typedef unsigned long long uint64_t;
-#define SHARED(T, name) \
-  extern __shared__ __align__(16) unsigned char shared_bytes[]; \
-  T* name = reinterpret_cast<T*>(shared_bytes)
+extern __shared__ __align__(16) unsigned char shared_bytes[];
+#define SHARED(T, name) T* name = reinterpret_cast<T*>(shared_bytes)
 
 __device__ __forceinline__ float to_float(uint16_t bits) {
   float value;
@@ -22,7 +27,7 @@ __device__ __forceinline__ uint16_t to_half(float value) {
   return bits;
 }
 
-#if __CUDA_ARCH__ >= 800
+#ifndef TURING
 __device__ __forceinline__ uint32_t to_tf32(float value) {
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
@@ -44,24 +49,7 @@ __device__ __forceinline__ void mma_half(float (&c)[4], const uint32_t (&a)[4], 
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-#else  // Turing has no tf32: the same fragments in float32, by shuffles; and float16 in two steps of 8
-__device__ __forceinline__ uint32_t to_tf32(float value) { return __float_as_uint(value); }
-
-__device__ __noinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-#pragma unroll
-  for (int k = 0; k < 8; ++k) {  // a[r, k] is in lane 4 (r mod 8) + k mod 4, b[k, n] in lane 4 n + k mod 4
-    const float a0 = __uint_as_float(__shfl_sync(~0u, a[(k >> 2) * 2], g * 4 + (k & 3)));
-    const float a1 = __uint_as_float(__shfl_sync(~0u, a[(k >> 2) * 2 + 1], g * 4 + (k & 3)));
-    const float b0 = __uint_as_float(__shfl_sync(~0u, b[k >> 2], t * 8 + (k & 3)));
-    const float b1 = __uint_as_float(__shfl_sync(~0u, b[k >> 2], t * 8 + 4 + (k & 3)));
-    c[0] += a0 * b0;
-    c[1] += a0 * b1;
-    c[2] += a1 * b0;
-    c[3] += a1 * b1;
-  }
-}
-
+#else  // in two steps of 8 columns
 __device__ __forceinline__ void mma_half(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #pragma unroll
   for (int k = 0; k < 2; ++k)
@@ -73,8 +61,26 @@ __device__ __forceinline__ void mma_half(float (&c)[4], const uint32_t (&a)[4], 
 #endif
 #endif  // RECLI_SHIM
 
-#define EVERY 0xFFFFFFFFu  // lanes
-#define INFINITE __uint_as_float(0x7F800000u)
+#ifdef TURING  // has no tf32: the same fragments in float32, by shuffles, in little code
+__device__ __forceinline__ uint32_t to_tf32(float value) { return __float_as_uint(value); }
+
+__device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+#pragma unroll 1
+  for (int k = 0; k < 8; ++k) {  // a[r, k] is in lane 4 (r mod 8) + k mod 4, b[k, n] in lane 4 n + k mod 4
+    const int row = g * 4 + (k & 3), column = t * 8 + (k & 3);
+    const uint32_t mine = k < 4 ? b[0] : b[1];
+    const float a0 = __uint_as_float(__shfl_sync(EVERY, k < 4 ? a[0] : a[2], row));
+    const float a1 = __uint_as_float(__shfl_sync(EVERY, k < 4 ? a[1] : a[3], row));
+    const float b0 = __uint_as_float(__shfl_sync(EVERY, mine, column));
+    const float b1 = __uint_as_float(__shfl_sync(EVERY, mine, column + 4));
+    c[0] += a0 * b0;
+    c[1] += a0 * b1;
+    c[2] += a1 * b0;
+    c[3] += a1 * b1;
+  }
+}
+#endif
 
 // A number as a tf32 and the tf32 of what that leaves: three products of such halves are good to about 2^-21.
 __device__ __forceinline__ void split_tf32(float value, uint32_t& high, uint32_t& low) {
@@ -82,11 +88,13 @@ __device__ __forceinline__ void split_tf32(float value, uint32_t& high, uint32_t
   low = to_tf32(value - __uint_as_float(high));
 }
 
-// c += a b with both in halves.
+// c += a b with both in halves. On Turing the high ones are all there is.
 __device__ __forceinline__ void mma_split(float (&c)[4], const uint32_t (&ah)[4], const uint32_t (&al)[4],
                                           const uint32_t (&bh)[2], const uint32_t (&bl)[2]) {
+#ifndef TURING
   mma_tf32(c, al, bh);
   mma_tf32(c, ah, bl);
+#endif
   mma_tf32(c, ah, bh);
 }
 

@@ -144,10 +144,9 @@ def _gram(cuda: Cuda, left: Table, right: Table) -> NDArray[np.float64]:
     size = left.width * right.width
     total = cuda.zeros((left.width, right.width), np.float64)
     starts = np.arange(0, len(left), GRAM_ROWS)
-    wave = max(1, GRAM_BYTES // (4 * size))
-    for at in range(0, len(starts), wave):
-        first = starts[at : at + wave]
-        products = cuda.empty((len(first), size))
+    products = cuda.scratch(min(len(starts), GRAM_BYTES // (4 * size)), 1, size)
+    for at in range(0, len(starts), len(products)):
+        first = starts[at : at + len(products)]
         slots = cuda.upload(first), cuda.upload(np.minimum(first + GRAM_ROWS, len(left)))
         launch_gram(cuda, left.rows, right.rows, 1.0, slots, len(first), 0, (None, None, None), products, None)
         cuda.launch("gram.add_products", tables.blocks_of(size), tables.THREADS, products, len(first), size, total)

@@ -385,6 +385,10 @@ T atomicAdd(T* at, T value) {
   return before;
 }
 
+struct Fragments {
+  const uint32_t *a, *b;
+  float* c;
+};
 // ---- the meaning of the primitives in prims.cuh ----
 inline float to_float(uint16_t bits) {
   const uint32_t sign = (bits & 0x8000u) << 16, exponent = bits >> 10 & 31, mantissa = bits & 0x3FF;
@@ -402,14 +406,11 @@ inline uint16_t to_half(float value) {  // to nearest, ties to even
   whole += 0xFFF + (whole >> 13 & 1);
   return sign | (uint16_t)((whole >> 13) - (112 << 10));
 }
+#ifndef TURING  // which prims.cuh brings its own for
 inline uint32_t to_tf32(float value) {  // to nearest, ties away from zero
   const uint32_t bits = __float_as_uint(value);
   return (bits & 0x7F800000u) == 0x7F800000u ? bits : (bits + 0x1000u) & 0xFFFFE000u;
 }
-struct Fragments {
-  const uint32_t *a, *b;
-  float* c;
-};
 // The layouts of PTX ISA's mma.m16n8k8 (tf32) and mma.m16n8k16 (float16): g = lane / 4, t = lane mod 4.
 inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   Fragments mine{a, b, c};
@@ -428,6 +429,7 @@ inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[
       }
   }, &mine, "mma tf32");
 }
+#endif
 inline void mma_half(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   Fragments mine{a, b, c};
   shim::collective(~0u, [](void* const* lanes, uint32_t) {
