@@ -384,6 +384,11 @@ T atomicAdd(T* at, T value) {
   *at = before + value;
   return before;
 }
+inline uint32_t atomicOr(uint32_t* at, uint32_t value) {
+  const uint32_t before = *at;
+  *at = before | value;
+  return before;
+}
 
 struct Fragments {
   const uint32_t *a, *b;
