@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import Any, Protocol
 
 import cupy
@@ -18,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from recli.errors import BusyError
 from recli.kernels.device import version_text
+from recli.kernels.gpu.sources import source
 
 OPTIONS = ("-std=c++17",)
 SPARE_BYTES = 64 << 20  # of the device's memory, left to the driver and to compiled kernels
@@ -131,16 +131,17 @@ class Cuda:
             copies.wait_event(slot.used)
             slot.send(pieces[number], copies)
 
-        for number in range(len(pieces)):
-            if not number:
-                send(0)
-            if number + 1 < len(pieces):
-                send(number + 1)
-            slot, now = slots[number % 2], cupy.cuda.get_current_stream()
-            now.wait_event(slot.sent)
-            yield [to[: array.size] for to, array in zip(slot.arrays, pieces[number], strict=True)]
-            slot.used.record(now)
-        copies.synchronize()
+        try:
+            for number, piece in enumerate(pieces):
+                for ahead in range(number, number + 2) if not number else (number + 1,):
+                    if ahead < len(pieces):
+                        send(ahead)
+                slot, now = slots[number % 2], cupy.cuda.get_current_stream()
+                now.wait_event(slot.sent)
+                yield [to[: array.size] for to, array in zip(slot.arrays, piece, strict=True)]
+                slot.used.record(now)
+        finally:
+            copies.synchronize()  # before the memory is somebody else's
 
     def launch(self, name: str, grid: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Runs kernel `name`, FILE.KERNEL, on a grid of blocks (none: nothing) with `shared` bytes each."""
@@ -178,6 +179,7 @@ class _Slot:
             for array in self.arrays
         ]
         self.sent, self.used = cupy.cuda.Event(disable_timing=True), cupy.cuda.Event(disable_timing=True)
+        self.used.record(cupy.cuda.get_current_stream())  # by those who had the memory before
 
     def send(self, piece: Sequence[NDArray[Any]], copies: Any) -> None:
         for array, to, through in zip(piece, self.arrays, self._pinned, strict=True):
@@ -206,12 +208,6 @@ def problem(number: int) -> str:
     if major > runtime.driverGetVersion() // 1000:
         return f"CUDA's NVRTC library is of CUDA {major}.{minor}, so run pip uninstall nvidia-cuda-nvrtc"
     return ""
-
-
-def source(file: str) -> str:
-    """CUDA C++ of FILE.cu, complete."""
-    folder = files("recli.kernels.gpu")
-    return (folder / "prims.cuh").read_text() + (folder / f"{file}.cu").read_text()
 
 
 def _argument(value: Any) -> Any:

@@ -57,7 +57,9 @@ __device__ void gram(const T* left, const T* right, long long left_width, long l
         float y[V::size];
         bits.read(y);
 #pragma unroll
-        for (int i = 0; i < V::size; ++i) panel[k * PITCH + column + i] = y[i] * scale;
+        for (int i = 0; i < V::size; i += 4)
+          *reinterpret_cast<float4*>(panel + k * PITCH + column + i) =
+              make_float4(y[i] * scale, y[i + 1] * scale, y[i + 2] * scale, y[i + 3] * scale);
       }
     }
     if (tid < DEEP) {

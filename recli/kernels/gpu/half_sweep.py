@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recli.kernels.gpu import products, tables
-from recli.kernels.gpu.cuda import Array, Cuda
+from recli.kernels.gpu.cuda import Array, Cuda, DeviceMemoryError
 from recli.kernels.gpu.matrices import Part, SparseMatrix
 from recli.kernels.gpu.tables import Table
 from recli.kernels.halves import half_exponent
@@ -109,6 +109,11 @@ def _solve_sparse(
         groups = max(1, threads // (width // 2))
         shared = 4 * (96 + 2 * BATCH + (5 + groups) * width)
         kept = longest * width * item
+        if shared > cuda.shared_limit:
+            raise DeviceMemoryError(
+                f"rank {solve.rank}: {shared} bytes of a GPU block's memory are needed, there are {cuda.shared_limit}: "
+                "use a smaller --rank, or --device cpu"
+            )
         keep = shared + kept <= cuda.shared_limit
         cuda.launch(
             "solve.solve_rows" if item == 4 else "solve.solve_rows_half",

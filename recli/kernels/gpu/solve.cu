@@ -33,6 +33,23 @@ __device__ __forceinline__ Scratch scratch_of(float* shared, int width, int grou
   return s;
 }
 
+// Where entry first + j of a batch's rows is; KEPT: those that stay have come to their place.
+template <bool KEPT, typename T>
+__device__ __forceinline__ const T* row_of(const T* Y, const int* at, const T* kept, bool keep, int first, int j,
+                                           int width) {
+  return KEPT && keep ? kept + (long long)(first + j) * width : Y + (long long)at[j] * width;
+}
+
+// SIZE neighbouring numbers, at a multiple of 16 bytes.
+template <int SIZE>
+__device__ __forceinline__ void read_vector(const float* from, float (&to)[SIZE]) {
+#pragma unroll
+  for (int i = 0; i < SIZE; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(from + i);
+    to[i] = four.x, to[i + 1] = four.y, to[i + 2] = four.z, to[i + 3] = four.w;
+  }
+}
+
 // sums[k] over entries of coefficient y_k goes to out[k]. FIRST: with vector x, coefficients are t - w s and the terms
 // w s^2 - 2 t s are returned, a part by each thread; else they are w s.
 template <bool FIRST, typename T>
@@ -43,44 +60,56 @@ __device__ double pass(const T* Y, float scale, const Entries& entries, int n, i
   const int lane = tid % lanes, group = tid / lanes, step = threads / lanes;
   const int share = tid / pairs, own = tid % pairs;  // of the sums, where a block has threads for all columns
   double data = 0;
+  float mine[V::size];  // columns of the vector that stay with a lane: all of them, unless rows are long
+  if (lane * V::size < width) read_vector(vector + lane * V::size, mine);
   for (int k = tid; k < groups * width; k += threads) scratch.sums[k] = 0.f;
   for (int first = 0; first < n; first += BATCH) {
     const int count = min(BATCH, n - first);
     for (int j = tid; j < count; j += threads) scratch.at[j] = entries.indices[first + j];
     __syncthreads();
-    for (int j = group; j < (count + step - 1) / step * step; j += step) {  // all lanes of a warp take each turn
-      float dot = 0.f;
-      if (j < count) {
-        const T* row = !FIRST && keep ? kept + (long long)(first + j) * width : Y + (long long)scratch.at[j] * width;
-        for (int c = lane * V::size; c < width; c += lanes * V::size) {
-          V bits;
-          bits.load(row + c);
-          if (FIRST && keep) bits.store(kept + (long long)(first + j) * width + c);
-          float y[V::size];
-          bits.read(y);
+    for (int j = group; j < (count + step - 1) / step * step; j += 2 * step) {  // two entries a turn: loads overlap
+      const int at[2] = {j, j + step};
+      float dot[2] = {0.f, 0.f};
+      for (int c = lane * V::size; c < width; c += lanes * V::size) {
+        V bits[2];
 #pragma unroll
-          for (int i = 0; i < V::size; ++i) dot += y[i] * vector[c + i];
+        for (int e = 0; e < 2; ++e) {
+          bits[e].zero();
+          if (at[e] < count) bits[e].load(row_of<!FIRST>(Y, scratch.at, kept, keep, first, at[e], width) + c);
+        }
+        float other[V::size];
+        if (c != lane * V::size) read_vector(vector + c, other);
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          if (FIRST && keep && at[e] < count) bits[e].store(kept + (long long)(first + at[e]) * width + c);
+          float y[V::size];
+          bits[e].read(y);
+#pragma unroll
+          for (int i = 0; i < V::size; ++i) dot[e] += y[i] * (c == lane * V::size ? mine[i] : other[i]);
         }
       }
-      for (int away = lanes / 2; away; away >>= 1) dot += __shfl_xor_sync(EVERY, dot, away);
-      if (j < count && lane == 0) {
-        const float w = entries.weights[first + j], s = dot * scale;
-        float coefficient = w * s;
-        if (FIRST) {
-          const float t = entries.targets[first + j];
-          data += (double)((w * s - 2.f * t) * s);
-          coefficient = t - w * s;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        for (int away = lanes / 2; away; away >>= 1) dot[e] += __shfl_xor_sync(EVERY, dot[e], away);
+        if (at[e] < count && lane == 0) {
+          const float w = entries.weights[first + at[e]], s = dot[e] * scale;
+          float coefficient = w * s;
+          if (FIRST) {
+            const float t = entries.targets[first + at[e]];
+            data += (double)((w * s - 2.f * t) * s);
+            coefficient = t - w * s;
+          }
+          scratch.coefficients[at[e]] = coefficient * scale;
         }
-        scratch.coefficients[j] = coefficient * scale;
       }
     }
     __syncthreads();
     for (int c = own; c < pairs; c += threads) {
       float2 sum = make_float2(0.f, 0.f);
       if (share < groups)
+#pragma unroll 4
         for (int j = share; j < count; j += groups) {
-          const T* row = keep ? kept + (long long)(first + j) * width : Y + (long long)scratch.at[j] * width;
-          const float2 y = load_pair(row + 2 * c);
+          const float2 y = load_pair(row_of<true>(Y, scratch.at, kept, keep, first, j, width) + 2 * c);
           sum.x += scratch.coefficients[j] * y.x;
           sum.y += scratch.coefficients[j] * y.y;
         }
