@@ -109,7 +109,7 @@ class Stream:
         return event
 
     def wait_event(self, event: Event) -> None:
-        self.waiting.append(event.synchronize)
+        self.waiting.append(event.latest.wait)
 
     def __enter__(self) -> Stream:
         _current.append(self)
@@ -119,22 +119,33 @@ class Stream:
         _current.pop()
 
 
-class Event:
-    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
-        self.stream: Stream | None = None
+class _Record:
+    """A place in a stream."""
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.stream, self.done = stream, stream is None
+
+    def finish(self) -> None:
         self.done = True
 
-    def record(self, stream: Stream | None = None) -> None:
-        self.stream, self.done = stream or _current[-1], False
-
-        def finish() -> None:
-            self.done = True
-
-        self.stream.waiting.append(finish)
-
-    def synchronize(self) -> None:
+    def wait(self) -> None:
         while not self.done and self.stream and self.stream.waiting:
             self.stream.waiting.pop(0)()
+
+
+class Event:
+    """Who waits for one waits for where it was last recorded before that."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
+        self.latest = _Record(None)
+
+    def record(self, stream: Stream | None = None) -> None:
+        stream = stream or _current[-1]
+        self.latest = _Record(stream)
+        stream.waiting.append(self.latest.finish)
+
+    def synchronize(self) -> None:
+        self.latest.wait()
 
 
 _null = Stream(null=True)
