@@ -40,13 +40,14 @@ def load_csr(folder: Path) -> Csr:
 @dataclass(frozen=True)
 class Problem:
     """One contestant's task in one race. folder: of the data; out: where its results go; threads: that it may use;
-    settings: what else the race sets, JSON only.
+    settings: what else the race sets, JSON only; memory_limit: bytes, of the device's memory, too.
     """
 
     folder: Path
     out: Path
     threads: int
     settings: Mapping[str, Any]
+    memory_limit: int | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.settings[name]

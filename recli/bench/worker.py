@@ -54,7 +54,7 @@ def _serve(task: dict[str, Any], orders: queue.Queue[bytes], answer: Any) -> Non
     from recli.process import peak_bytes
 
     module = importlib.import_module(task["module"])
-    problem = Problem(Path(task["folder"]), Path(task["out"]), task["threads"], task["settings"])
+    problem = Problem(Path(task["folder"]), Path(task["out"]), task["threads"], task["settings"], task["memory_limit"])
     base = peak_bytes()
     work = getattr(module, task["race"])(problem)
     answer({"ready": True, "base_rss_bytes": base})

@@ -80,7 +80,7 @@ class Job:
         o.let_ctrl_c_through()
         gates = [baseline.parse_gate(text, self.config.ks) for text in flags["fail_if"] or ()]
         old = baseline.read_report(flags["baseline"]) if flags["baseline"] else None
-        devices = [kernels.choose(name)[0] for name in dict.fromkeys(flags["device"].split(","))]
+        devices = list(dict.fromkeys(kernels.choose(name)[0] for name in flags["device"].split(",")))
         with ExitStack() as stack:
             writers = self._outputs(stack)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recli-bench-")))

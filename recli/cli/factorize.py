@@ -172,7 +172,7 @@ def factorize(
     config = o.pick(FactorizeConfig, ctx.params, seen=not no_seen)
     inputs = inputs or []
     _check_flags(ctx, inputs)
-    workers = o.limit_threads(threads)
+    workers, limit = o.limit_threads(threads), o.parse_size(memory_limit)
     given = [
         path for path in (*inputs, import_, init, valid if valid_share(valid) is None else None) if path is not None
     ]
@@ -190,7 +190,7 @@ def factorize(
         out = stack.enter_context(io.output(path, inputs=tuple(given), no_clobber=no_clobber))
         export = stack.enter_context(io.vectors_folder(export_vectors, inputs=tuple(given), no_clobber=no_clobber))
         write_stats = stack.enter_context(io.json_output(stats))
-        backend = stack.enter_context(kernels.load(training.device, workers))
+        backend = stack.enter_context(kernels.load(training.device, workers, limit))
         if import_ is not None:
             model = _imported(import_, inputs, training, backend)
         else:

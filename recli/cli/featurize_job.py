@@ -45,7 +45,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """One run, as its flags describe it."""
+    """One run, as its flags describe it. limit: bytes of --memory-limit, or None."""
 
     flags: Mapping[str, Any]
     given: frozenset[str]
@@ -53,6 +53,7 @@ class Job:
     config: FeaturizeConfig
     reading: ReadConfig
     workers: int
+    limit: int | None
     path: str
     vectors: Mapping[str, Mapping[str, str]]
 
@@ -82,7 +83,8 @@ class Job:
         if config.split == "none" and (named := {"test_share", "valid_share"} & given):
             raise UsageError(f"{o.flag(min(named))}: there is no --split for it")
         path = flags["output"] or o.default_output(flags["inputs"] or [flags["items"] or flags["users"]], ".features")
-        return cls(flags, given, console, config, reading, workers, path, vectors)
+        limit = o.parse_size(flags["memory_limit"])
+        return cls(flags, given, console, config, reading, workers, limit, path, vectors)
 
     @property
     def paths(self) -> list[str]:
@@ -112,7 +114,7 @@ class Job:
                 into = stack.enter_context(
                     io.folder(self.path, names, flag="-o", inputs=read, no_clobber=flags["no_clobber"])
                 )
-            backend = stack.enter_context(kernels.load(name, self.workers))
+            backend = stack.enter_context(kernels.load(name, self.workers, self.limit))
             console.note_device(flags["device"], name, reason, self.workers)
             work = apply if flags["apply"] is not None else fit
             found = stack.enter_context(io.source(flags["inputs"], self.reading.format)) if flags["inputs"] else None
@@ -168,8 +170,7 @@ class Job:
 
         least = io.least_bytes(found, reading)
         needed = held_bytes() + least + least * EVENTS_BYTES // io.ROW_BYTES
-        limit = o.parse_size(self.flags["memory_limit"])
-        if limit is not None and needed > limit:
+        if self.limit is not None and needed > self.limit:
             raise BusyError(
                 f"reading {found.name} needs about {size_text(needed)}, --memory-limit is "
                 f"{self.flags['memory_limit']}: give --memory-limit {o.limit_text(max(PROCESS_BYTES, 1.05 * needed))}"

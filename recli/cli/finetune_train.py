@@ -48,7 +48,7 @@ def run(job: Job) -> None:
         console.note_device(flags["device"], device, why, job.workers)
         task = _task(job, adapted, tables)
         _check_memory(job, factors, tables, fit)
-        backend = stack.enter_context(kernels.load(device, job.workers))
+        backend = stack.enter_context(kernels.load(device, job.workers, job.limit))
         if flags["dry_run"]:
             _say_plan(job, task, fit)
             return

@@ -117,7 +117,7 @@ NoClobber = Annotated[bool, option("--no-clobber", help="Refuse to replace an ex
 Device = Annotated[str, option("--device", help="auto, cpu, gpu, gpu:N, or reference (slow; to debug with).")]
 Threads = Annotated[int | None, option("--threads", help="Threads [default: the cores this process may use].")]
 MemoryLimit = Annotated[
-    str | None, option("--memory-limit", help="Refuse or divide work that needs more, as 4G or 500M.")
+    str | None, option("--memory-limit", help="Refuse or divide work that needs more, as 4G; on a GPU, too.")
 ]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Say nothing but errors.")]
 Verbose = Annotated[bool, option("--verbose", "-v", help="Say more.")]

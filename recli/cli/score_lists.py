@@ -77,7 +77,7 @@ class Listing:
         self._file, (adapted, prepared) = found.name, read_model(job, found)
         self.model, self.chain = adapted.factors, adapted.chain
         self.request = read_request(job, self.model, stack)
-        self.backend = stack.enter_context(kernels.load(device, job.workers))
+        self.backend = stack.enter_context(kernels.load(device, job.workers, job.limit))
         with about(job.flags["history"]):
             self.request = self.request.folded(fold_in(self.request.audience, self.model, self.backend))
         if job.shard and not job.folder:  # after folding: the last bit of a row may depend on the others of its batch

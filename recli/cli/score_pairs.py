@@ -49,7 +49,7 @@ def run(job: Job) -> None:
         if flags["dry_run"]:
             _say_plan(job, table.rows, size)
             return
-        backend = stack.enter_context(kernels.load(device, job.workers))
+        backend = stack.enter_context(kernels.load(device, job.workers, job.limit))
         tally = Tally()
         with console.progress("pairs", table.rows) as advance:
             frames = _predictions(job, model, head, table, truth, backend, size, tally, advance)

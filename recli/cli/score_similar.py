@@ -42,7 +42,7 @@ def run(job: Job) -> None:
         console.note_device(job.flags["device"], device, why, job.workers)
         size = block_similar(vectors.shape, config, job.limit)
         with about(found.name):
-            backend = stack.enter_context(kernels.load(device, job.workers))
+            backend = stack.enter_context(kernels.load(device, job.workers, job.limit))
             blocks = similar(vectors, asked, candidates, config, backend, size)
         if job.flags["dry_run"]:
             console.note(

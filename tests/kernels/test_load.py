@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import importlib.machinery
 import importlib.util
 import os
 import pwd
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,10 +27,18 @@ from recli.kernels.device import gpu_problem
 
 
 class Driver:
-    """libcuda.so.1 with so many devices, or one that fails."""
+    """libcuda.so.1 with so many devices, or one that fails. version: of CUDA; capability: of all devices."""
 
-    def __init__(self, devices: int = 0, init: int = 0, count: int = 0) -> None:
-        self.devices, self.init, self.count = devices, init, count
+    def __init__(
+        self,
+        devices: int = 0,
+        init: int = 0,
+        count: int = 0,
+        version: int = 13000,
+        capability: tuple[int, int] = (9, 0),
+    ) -> None:
+        self.devices, self.init, self.count, self.version = devices, init, count, version
+        self.attributes = dict(zip((75, 76), capability, strict=True))
 
     def cuInit(self, flags: int) -> int:  # noqa: N802 (CUDA's name)
         assert flags == 0
@@ -35,6 +47,77 @@ class Driver:
     def cuDeviceGetCount(self, out: Any) -> int:  # noqa: N802
         out._obj.value = self.devices
         return self.count
+
+    def cuDriverGetVersion(self, out: Any) -> int:  # noqa: N802
+        out._obj.value = self.version
+        return 0
+
+    def cuDeviceGet(self, out: Any, number: int) -> int:  # noqa: N802
+        out._obj.value = 100 + number
+        return 0
+
+    def cuDeviceGetName(self, out: Any, size: int, device: Any) -> int:  # noqa: N802
+        out.value = f"NVIDIA T{device.value}".encode()
+        assert len(out.value) < size
+        return 0
+
+    def cuDeviceTotalMem_v2(self, out: Any, device: Any) -> int:  # noqa: N802
+        out._obj.value = 85_028_765_696 if device.value == 100 else 15 << 30
+        return 0
+
+    def cuDeviceGetAttribute(self, out: Any, which: int, device: Any) -> int:  # noqa: N802
+        assert device.value >= 100
+        out._obj.value = self.attributes[which]
+        return 0
+
+
+class CudaError(RuntimeError):
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class MissingLibraryError(RuntimeError):
+    """CuPy's DynamicLibNotFoundError."""
+
+
+def answers(answer: Any) -> Callable[[], Any]:
+    def call() -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return call
+
+
+def fake_cupy(devices: Any = 2, nvrtc: Any = (12, 9), made: int = 12090, driver: int = 13000) -> ModuleType:
+    """CuPy, as far as recli asks it whether it works. An exception: is raised instead."""
+    module: Any = ModuleType("cupy")
+    module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    runtime = SimpleNamespace(
+        getDeviceCount=answers(devices),
+        runtimeGetVersion=answers(made),
+        driverGetVersion=answers(driver),
+        CUDARuntimeError=CudaError,
+    )
+    module.cuda = SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=answers(nvrtc)))
+    return module  # type: ignore[no-any-return]
+
+
+def of_cupy(name: str) -> bool:
+    """Is it CuPy, or does it import CuPy?"""
+    return name.split(".")[0] == "cupy" or name.startswith("recli.kernels.gpu")
+
+
+@pytest.fixture
+def modules() -> Iterator[dict[str, ModuleType]]:
+    """sys.modules without CuPy and what imports it, which come back as they were."""
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if of_cupy(name)}
+    yield sys.modules
+    for name in list(sys.modules):
+        if of_cupy(name):
+            del sys.modules[name]
+    sys.modules.update(kept)
 
 
 def driver(monkeypatch: pytest.MonkeyPatch, driver: Driver | None) -> None:
@@ -52,9 +135,23 @@ def test_a_device_that_is_asked_for_is_chosen(name: str) -> None:
     assert kernels.choose(name) == (name, "as asked")
 
 
-@pytest.mark.parametrize(
-    "name", ["", "cuda", "CPU", "gpu0", "gpu:x", "gpu:-1", "gpu:1.5", "gpu:", "cpu:", "cpu:0", "auto:0", "reference:1"]
+OTHERS = (
+    "",
+    "cuda",
+    "CPU",
+    "gpu0",
+    "gpu:x",
+    "gpu:-1",
+    "gpu:1.5",
+    "gpu:",
+    "gpu:\u0663",
+    "gpu:1234567890",
+    "cpu:",
+    "cpu:0",
 )
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "auto:0", "reference:1"])
 def test_other_names_are_refused_with_the_list(name: str) -> None:
     with pytest.raises(UsageError, match=r"expected one of auto, cpu, gpu, gpu:N, reference"):
         kernels.choose(name)
@@ -69,6 +166,25 @@ def test_a_gpu_that_cannot_be_used_is_an_error_and_auto_says_why(monkeypatch: py
 
 
 @pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        ("gpu", ("gpu", "NVIDIA T100, 79 GiB")),
+        ("gpu:0", ("gpu", "NVIDIA T100, 79 GiB")),
+        ("gpu:00", ("gpu", "NVIDIA T100, 79 GiB")),
+        ("gpu:1", ("gpu:1", "NVIDIA T101, 15 GiB")),
+        ("auto", ("gpu", "NVIDIA T100, 79 GiB")),
+        ("cpu", ("cpu", "as asked")),
+    ],
+)
+def test_a_gpu_that_can_be_used_is_chosen_and_auto_chooses_the_first(
+    monkeypatch: pytest.MonkeyPatch, modules: dict[str, ModuleType], asked: str, chosen: tuple[str, str]
+) -> None:
+    driver(monkeypatch, Driver(devices=2))
+    modules["cupy"] = fake_cupy()
+    assert kernels.choose(asked) == chosen
+
+
+@pytest.mark.parametrize(
     ("found", "number", "problem"),
     [
         (None, 0, "no NVIDIA driver"),
@@ -77,29 +193,100 @@ def test_a_gpu_that_cannot_be_used_is_an_error_and_auto_says_why(monkeypatch: py
         (Driver(init=34), 0, r"does not start \(cuInit: error 34\)"),
         (Driver(devices=1, count=3), 0, r"does not start \(cuInit: error 3\)"),
         (Driver(devices=2), 2, "there is no GPU 2: the driver sees 2"),
-        (Driver(devices=2), 1, r"CuPy is not installed \(pip install 'recli\[gpu\]'\)"),
+        (Driver(devices=2, capability=(7, 0)), 1, r"NVIDIA T101 is too old: compute capability 7\.0, recli needs 7\.5"),
+        (Driver(devices=2, version=11080), 0, r"knows CUDA 11\.8: install one that knows CUDA 12 or newer"),
+        (Driver(devices=2, version=12080), 1, r"not installed \(pip install 'recli\[gpu\]'; .* knows CUDA 12\.8\)"),
+        (Driver(devices=2, version=13000), 1, r"not installed \(pip install 'recli\[gpu13\]'; .* knows CUDA 13\.0\)"),
+        (Driver(devices=2, version=14020, capability=(7, 5)), 1, r"pip install 'recli\[gpu13\]'; .* CUDA 14\.2\)"),
     ],
 )
 def test_the_first_thing_that_a_gpu_lacks_is_named(
-    monkeypatch: pytest.MonkeyPatch, found: Driver | None, number: int, problem: str
+    monkeypatch: pytest.MonkeyPatch,
+    modules: dict[str, ModuleType],
+    found: Driver | None,
+    number: int,
+    problem: str,
 ) -> None:
     driver(monkeypatch, found)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=problem):
         kernels.choose(f"gpu:{number}")
+    assert not any(map(of_cupy, modules))
 
 
-def test_cupy_is_found_without_being_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+TOO_OLD = CudaError(35, "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+
+
+@pytest.mark.parametrize(
+    ("cupy", "problem"),
+    [
+        (
+            fake_cupy(TOO_OLD, made=13020, driver=12080),
+            "CuPy is made for CUDA 13.2, so run pip uninstall cupy-cuda13x "
+            "(pip install 'recli[gpu]'; the NVIDIA driver knows CUDA 12.8)",
+        ),
+        (
+            fake_cupy(CudaError(802, "cudaErrorSystemNotReady: system not yet initialized")),
+            "CUDA does not start: cudaErrorSystemNotReady: system not yet initialized (pip ",
+        ),
+        (fake_cupy(1), "there is no GPU 1: CuPy sees 1 (pip "),
+        (
+            fake_cupy(nvrtc=MissingLibraryError("libnvrtc.so.12\nSearched in: ...")),
+            "CUDA's NVRTC library is missing (pip ",
+        ),
+        (fake_cupy(nvrtc=RuntimeError("CuPy failed to load libnvrtc.so.12")), "CUDA's NVRTC library is missing (pip "),
+        (
+            fake_cupy(nvrtc=(13, 5), driver=12080),
+            "CUDA's NVRTC library is of CUDA 13.5, so run pip uninstall nvidia-cuda-nvrtc (pip ",
+        ),
+    ],
+)
+def test_what_cupy_lacks_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, modules: dict[str, ModuleType], cupy: ModuleType, problem: str
+) -> None:
+    driver(monkeypatch, Driver(devices=2, version=12080))
+    modules["cupy"] = cupy
+    assert gpu_problem(1).startswith(problem)
+    assert "'recli[gpu]'" in gpu_problem(1)
+    assert kernels.choose("auto")[0] == ("gpu" if "no GPU 1" in problem else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("RuntimeError('NumPy 3 is too new\\nfor it')", "RuntimeError: NumPy 3 is too new"),
+        ("ImportError('=' * 80 + '\\nadvice') from OSError('no libgcc')", "OSError: no libgcc"),
+        ("AttributeError()", "AttributeError: "),
+    ],
+)
+def test_a_cupy_that_does_not_import_is_named_by_its_first_line(
+    monkeypatch: pytest.MonkeyPatch, modules: dict[str, ModuleType], tmp_path: Path, raised: str, said: str
+) -> None:
+    (tmp_path / "cupy").mkdir()
+    (tmp_path / "cupy" / "__init__.py").write_text(f"raise {raised}")
+    monkeypatch.syspath_prepend(tmp_path)
+    driver(monkeypatch, Driver(devices=1))
+    assert gpu_problem().startswith(f"CuPy does not import: {said} (pip install 'recli[gpu13]'; ")
+
+
+@pytest.mark.parametrize("found", [None, Driver(init=100), Driver(devices=0), Driver(devices=1, capability=(6, 1))])
+def test_cupy_is_not_imported_where_there_is_no_gpu_for_it(
+    monkeypatch: pytest.MonkeyPatch, modules: dict[str, ModuleType], tmp_path: Path, found: Driver | None
+) -> None:
     (tmp_path / "cupy").mkdir()
     (tmp_path / "cupy" / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    driver(monkeypatch, Driver(devices=1))
-    assert gpu_problem() == "this version of recli has no GPU kernels yet"
-    assert "cupy" not in sys.modules
+    driver(monkeypatch, found)
+    assert "imported" not in gpu_problem()
+    assert not any(map(of_cupy, modules))
 
 
 def test_choosing_imports_no_backend() -> None:
-    code = "import sys; from recli import kernels; kernels.choose('auto'); print({'cupy', 'numba'} & set(sys.modules))"
+    code = (
+        "import sys; from recli import kernels; chosen, _ = kernels.choose('auto')\n"
+        "heavy = {'numba', 'recli.kernels.gpu.backend', *(['cupy'] if chosen == 'cpu' else [])}\n"
+        "print(heavy & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"
 
@@ -110,10 +297,21 @@ def test_load_gives_the_backend_of_that_name(name: str) -> None:
         assert backend.name == name
 
 
-@pytest.mark.parametrize("name", ["gpu", "gpu:1", "auto", ""])
+@pytest.mark.parametrize("name", ["auto", "", "cpu:1", "GPU"])
 def test_load_never_falls_back_to_another_backend(name: str) -> None:
     with pytest.raises(ValueError, match="no backend"), kernels.load(name, 1):
         pass
+
+
+@pytest.mark.parametrize(("name", "limit", "made"), [("gpu", None, (0, None)), ("gpu:3", 1 << 30, (3, 1 << 30))])
+def test_load_gives_the_gpu_its_number_and_limit(
+    modules: dict[str, ModuleType], name: str, limit: int | None, made: tuple[int, int | None]
+) -> None:
+    backend: Any = ModuleType("recli.kernels.gpu.backend")
+    backend.GpuKernels = lambda *arguments: contextlib.nullcontext(arguments)
+    modules[backend.__name__] = backend
+    with kernels.load(name, 1, limit) as found:
+        assert found == made
 
 
 def test_blas_is_held_to_the_threads_asked_for_and_let_go() -> None:

@@ -43,7 +43,7 @@ def train(problem: Problem) -> Work:
             done.append(time.perf_counter())
             objectives.append(progress.objective)
 
-        with clock, kernels.load(problem["device"], problem.threads) as backend:
+        with clock, kernels.load(problem["device"], problem.threads, problem.memory_limit) as backend:
             model, fit = factorize(interactions, config, backend, Watch(on_progress=on_progress))
         if save:
             with open(problem.out / "model.npz", "wb+") as file:
@@ -125,7 +125,7 @@ def topk(problem: Problem) -> Work:
     P, Q = factors["P"], factors["Q"]
 
     def work(clock: Clock) -> dict[str, Any]:
-        with clock, kernels.load(problem["device"], problem.threads) as backend:
+        with clock, kernels.load(problem["device"], problem.threads, problem.memory_limit) as backend:
             backend.topk(backend.index_items(Q), P, problem["k"], seen)
         return {}
 

@@ -1,0 +1,125 @@
+"""--device gpu as the shell sees it: what is missing in one line, and the GPU backend, on the shim, under commands."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recli import kernels
+from recli.kernels.device import gpu_problem
+from tests.kernels.shim.driver import driver_folder, shim_environment
+
+Process = Callable[..., "subprocess.CompletedProcess[bytes]"]
+HAS_DRIVER = not gpu_problem().startswith("no NVIDIA driver")
+HAS_CUPY = "cupy" in importlib.metadata.packages_distributions()
+TRAIN = ("factorize", "ratings.csv", "--rank", "4", "--iterations", "2")
+
+
+def refused(process: Process, *arguments: object, **more: object) -> str:
+    """The one line on stderr of a command that exits with 69 and writes nothing."""
+    before = sorted(os.listdir())
+    done = process(*arguments, **more)
+    assert done.returncode == 69, done.stderr
+    assert done.stdout == b""
+    assert sorted(os.listdir()) == before
+    [line] = done.stderr.decode().splitlines()
+    return line
+
+
+@pytest.mark.skipif(HAS_DRIVER, reason="there is a driver")
+def test_without_a_driver_a_gpu_is_refused_in_one_line(process: Process, ratings: Path) -> None:
+    assert refused(process, *TRAIN, "--device", "gpu") == (
+        "recli: error: --device gpu: no NVIDIA driver: libcuda.so.1 not found; use --device cpu"
+    )
+
+
+@pytest.mark.skipif(HAS_CUPY, reason="CuPy is installed")
+@pytest.mark.parametrize(("version", "extra", "cuda"), [(12080, "gpu", "12.8"), (13020, "gpu13", "13.2")])
+def test_without_cupy_the_line_says_what_to_install(
+    process: Process, ratings: Path, tmp_path: Path, version: int, extra: str, cuda: str
+) -> None:
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(driver_folder(tmp_path, version=version))}
+    problem = f"CuPy is not installed (pip install 'recli[{extra}]'; the NVIDIA driver knows CUDA {cuda})"
+    line = refused(process, *TRAIN, "--device", "gpu", env=environment)
+    assert line == f"recli: error: --device gpu: {problem}; use --device cpu"
+    done = process(*TRAIN, "--threads", "2", env=environment)
+    assert done.returncode == 0
+    assert f"device cpu ({problem}), 2 threads" in done.stderr.decode()
+
+
+def test_a_gpu_that_is_too_old_or_not_there_is_named(process: Process, ratings: Path, tmp_path: Path) -> None:
+    old = shim_environment(driver_folder(tmp_path, capability=61, name="NVIDIA GeForce GTX 1080"))
+    assert "NVIDIA GeForce GTX 1080 is too old: compute capability 6.1" in refused(
+        process, *TRAIN, "--device", "gpu", env=old
+    )
+    assert "there is no GPU 1: the driver sees 1" in refused(process, *TRAIN, "--device", "gpu:1", env=old)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "factorize ratings.csv --rank 4",
+        "featurize ratings.csv",
+        "score model.npz -k 2",
+        "score model.npz --pairs ratings.csv",
+        "score model.npz --similar all -k 2",
+        "finetune model.npz new.csv --adapter rows",
+    ],
+)
+def test_the_memory_limit_reaches_the_device(
+    recli: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    limits, load = [], kernels.load
+
+    def noted(device: str, threads: int, memory_limit: int | None = None) -> Any:
+        limits.append(memory_limit)
+        return load(device, threads)
+
+    monkeypatch.setattr(kernels, "load", noted)
+    Path("new.csv").write_text("user,item,rating\nu0,i0,3\nu1,i2,4\nu9,i1,5\n")
+    for limit in ([], ["--memory-limit", "20G"]):
+        got = recli(*line.split(), "--device", "cpu", *limit)
+        assert got.code == 0, got.err
+    assert limits == [None, 20 << 30]
+
+
+class TestOnTheShim:
+    """Whole commands on a GPU that is none."""
+
+    @pytest.fixture
+    def environment(self, tmp_path: Path) -> dict[str, str]:
+        return shim_environment(driver_folder(tmp_path))
+
+    def test_auto_takes_the_gpu_and_says_so(self, process: Process, ratings: Path, environment: dict[str, str]) -> None:
+        done = process(*TRAIN, "--threads", "2", "--stats", "stats.json", env=environment)
+        assert done.returncode == 0, done.stderr
+        assert "device gpu (Shim, 4 GiB), 2 threads" in done.stderr.decode()
+        assert json.loads(Path("stats.json").read_text())["device"] == "gpu"
+
+    def test_a_model_is_the_same_as_the_cpus_but_for_rounding(
+        self, process: Process, sample: Path, environment: dict[str, str]
+    ) -> None:
+        models = {}
+        for device in ("cpu", "gpu"):
+            train = ("factorize", sample / "ratings.parquet", "--rank", "8", "--iterations", "2")
+            done = process(*train, "--device", device, "-o", f"{device}.npz", env=environment)
+            assert done.returncode == 0, done.stderr
+            with np.load(f"{device}.npz", allow_pickle=False) as found:
+                models[device] = found["P"] @ found["Q"].T
+        np.testing.assert_allclose(models["gpu"], models["cpu"], rtol=0, atol=1e-4 * np.abs(models["cpu"]).max())
+
+    def test_too_little_memory_is_said(self, process: Process, sample: Path, environment: dict[str, str]) -> None:
+        train = ("factorize", sample / "ratings.parquet", "--rank", "64", "--iterations", "1", "--device", "gpu")
+        small = {**environment, "RECLI_SHIM_MEMORY": str(65 << 20)}
+        done = process(*train, env=small)
+        assert done.returncode == 75, done.stderr
+        [line] = [line for line in done.stderr.decode().splitlines() if line.startswith("recli: error: ")]
+        assert "the GPU's memory" in line
