@@ -85,25 +85,22 @@ begin(const float* rows, long long n, long long rank, long long width, float rel
   counts[user] = kept[user] = again[user] = 0;
 }
 
-// A thread's part of rows first, ..., first + TILE - 1 (zeros from row `behind` on) of columns start, ..., start + DEEP
-// - 1 (zeros from `width` on): fetched, and put into shared memory.
-__device__ __forceinline__ void fetch(uint4 (&part)[4], const uint16_t* rows, long long first, long long behind,
-                                      long long start, long long width) {
+// A thread's part of TILE rows (zeros after `count`) of columns start, ..., start + DEEP - 1 (zeros from `width` on):
+// fetched, and put into shared memory.
+__device__ __forceinline__ void fetch(uint4 (&part)[4], const uint16_t* rows, int count, int start, int width) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int at = threadIdx.x + i * 256;
-    const long long row = first + (at >> 3), column = start + (at & 7) * 8;
+    const int row = (threadIdx.x >> 3) + i * 32, column = start + (threadIdx.x & 7) * 8;
     Vector<uint16_t> bits;
     bits.zero();
-    if (row < behind && column < width) bits.load(rows + row * width + column);
+    if (row < count && column < width) bits.load(rows + row * width + column);
     part[i] = bits.bits;
   }
 }
 __device__ __forceinline__ void put(const uint4 (&part)[4], uint16_t* tile) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int at = threadIdx.x + i * 256;
-    *reinterpret_cast<uint4*>(tile + (at >> 3) * PITCH + (at & 7) * 8) = part[i];
+    *reinterpret_cast<uint4*>(tile + ((threadIdx.x >> 3) + i * 32) * PITCH + (threadIdx.x & 7) * 8) = part[i];
   }
 }
 __device__ __forceinline__ uint32_t two(const uint16_t* at) { return *reinterpret_cast<const uint32_t*>(at); }
@@ -116,7 +113,7 @@ __device__ __forceinline__ uint32_t two(const uint16_t* at) { return *reinterpre
 extern "C" __global__ void __launch_bounds__(256, 2)
 nominate(const uint16_t* users, const float* facts, const float* limits, const int* again, long long n,
          const uint16_t* items, const float* scales, const float* norms, long long first, long long behind,
-         long long width, long long tiles_each, long long resident, long long capacity, int* counts,
+         long long wide, long long tiles_each, long long resident, long long capacity, int* counts,
          uint64_t* candidates) {
   SHARED(float, limit);                                              // [TILE], as the next two
   float *margin = limit + TILE, *extra = margin + TILE, *scale = extra + TILE;  // scale [2, TILE]
@@ -124,7 +121,7 @@ nominate(const uint16_t* users, const float* facts, const float* limits, const i
   uint16_t* x = reinterpret_cast<uint16_t*>(scratch + 32);           // [resident, TILE, PITCH]
   uint16_t* y = x + resident * TILE * PITCH;                         // [2, TILE, PITCH]
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;
-  const int up = warp / 4 * 64, over = warp % 4 * 32;
+  const int up = warp / 4 * 64, over = warp % 4 * 32, width = (int)wide;
   const long long top = (long long)blockIdx.x * TILE, start = first + (long long)blockIdx.y * tiles_each * TILE;
   float least = INFINITE;  // of norms that count
   if (tid < TILE) {
@@ -142,23 +139,25 @@ nominate(const uint16_t* users, const float* facts, const float* limits, const i
   int tiles = 0;
   while (tiles < tiles_each && start + tiles * TILE < behind && norms[start + tiles * TILE] >= least) ++tiles;
   if (!tiles) return;
-  const int chunks = (int)((width + DEEP - 1) / DEEP);
+  const int chunks = (width + DEEP - 1) / DEEP;
   const bool all = resident == chunks;
+  const int rows_there = (int)min((long long)TILE, n - top);
+  users += top * width, items += start * width, scales += start;
+  int there = (int)min((long long)tiles * TILE, behind - start);  // items, from this tile on
   uint4 part[4];
   for (int chunk = 0; all && chunk < chunks; ++chunk) {
-    fetch(part, users, top, n, chunk * DEEP, width);
+    fetch(part, users, rows_there, chunk * DEEP, width);
     put(part, x + chunk * TILE * PITCH);
   }
   const float never = __uint_as_float(0x7FC00000u);  // no number: no comparison with it is true
   float next_scale = never;
-  if (tid < TILE && start + tid < behind) next_scale = scales[start + tid];
-  fetch(part, items, start, behind, 0, width);
+  if (tid < min(TILE, there)) next_scale = scales[tid];
+  fetch(part, items, there, 0, width);
   put(part, y);
   if (tid < TILE) scale[tid] = next_scale;
   __syncthreads();
   int step = 0;
   for (int tile = 0; tile < tiles; ++tile) {
-    const long long side = start + tile * TILE;
     float c[4][4][4];
 #pragma unroll
     for (int i = 0; i < 4; ++i)
@@ -169,17 +168,18 @@ nominate(const uint16_t* users, const float* facts, const float* limits, const i
     for (int chunk = 0; chunk < chunks; ++chunk, ++step) {
       const bool last = chunk + 1 == chunks, more = !last || tile + 1 < tiles;
       if (!all) {
-        fetch(part, users, top, n, chunk * DEEP, width);
+        fetch(part, users, rows_there, chunk * DEEP, width);
         put(part, x);
         __syncthreads();
       }
       if (more) {  // on their way while this chunk is worked with
-        fetch(part, items, last ? side + TILE : side, behind, last ? 0 : (chunk + 1) * DEEP, width);
-        if (last && tid < TILE) next_scale = side + TILE + tid < behind ? scales[side + TILE + tid] : never;
+        if (last) items += TILE * width, scales += TILE, there -= TILE;
+        fetch(part, items, there, last ? 0 : (chunk + 1) * DEEP, width);
+        if (last && tid < TILE) next_scale = tid < there ? scales[tid] : never;
       }
       const uint16_t* a = x + (all ? chunk * TILE * PITCH : 0) + (up + g) * PITCH + 2 * q;
       const uint16_t* b = y + (step & 1) * TILE * PITCH + (over + g) * PITCH + 2 * q;
-      const int deep = (int)min((long long)DEEP, width - chunk * DEEP);
+      const int deep = min(DEEP, width - chunk * DEEP);
 #pragma unroll 1
       for (int k = 0; k < deep; k += 16) {
         uint32_t bs[4][2];
@@ -198,6 +198,7 @@ nominate(const uint16_t* users, const float* facts, const float* limits, const i
         if (last && tid < TILE) scale[(~tile & 1) * TILE + tid] = next_scale;
       }
       if (last) {
+        const int side = (int)start + tile * TILE + over + 2 * q;
         float s[4][2];
 #pragma unroll
         for (int j = 0; j < 4; ++j)
@@ -228,7 +229,7 @@ nominate(const uint16_t* users, const float* facts, const float* limits, const i
             for (int k = 0; k < 8; ++k) {
               const float most = fmaf(c[i][k >> 1][2 * half + (k & 1)], s[k >> 1][k & 1], more_of);
               if (bits >> k & 1) {
-                if (at < capacity) to[at] = candidate(most, (int)side + over + 8 * (k >> 1) + 2 * q + (k & 1));
+                if (at < capacity) to[at] = candidate(most, side + 8 * (k >> 1) + (k & 1));
                 ++at;
               }
             }
@@ -382,7 +383,7 @@ __device__ __forceinline__ float near_largest(const float* values, int count, in
 // is gone through once more with the higher limit; where there is no room then (second), it is searched exactly.
 // Row u's exclusions are indices[indptr[u] - origin], ...; places [m]: of items. lows: null (then in shared memory), or
 // room for [n, capacity].
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 8)
 compress(uint64_t* candidates, long long capacity, int* counts, int* kept, int* again, float* limits,
          const float* facts, long long second, long long k, const float* scales, long long first, long long behind,
          const float* users, long long rank, const float* items, long long width, const int* order, const int* places,

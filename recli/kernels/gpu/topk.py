@@ -5,6 +5,8 @@ but the lists.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,10 +75,14 @@ class ItemIndex:
         self._copies = None
         return freed
 
-    def on_device(self) -> OnDevice:
-        if self._copies is None:
-            self._copies = self._copy()
-        return self._copies
+    @contextmanager
+    def on_device(self) -> Iterator[OnDevice]:
+        """The copies, which nobody evicts meanwhile."""
+        copies, self._copies = self._copies or self._copy(), None
+        try:
+            yield copies
+        finally:
+            self._copies = copies
 
     def _copy(self) -> OnDevice:
         cuda, norms, m = self._cuda, np.asarray(self.norms), len(self.order)
@@ -127,32 +133,33 @@ def topk(cuda: Cuda, index: ItemIndex, users: Floats, k: int, excluded: Csr | No
     nums, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     if not n or not m:
         return nums, scores
-    items = index.on_device()
-    size = min(USERS, -(-n // TILE) * TILE)
+    with index.on_device() as copies:
+        search, pieces, size = _begin(cuda, copies, users, min(k, m), excluded)
+        for start, piece in zip(range(0, n, size), pieces, strict=True):
+            count = min(size, n - start)
+            origin = int(excluded.indptr[start]) if excluded else 0
+            search.run(piece[0], count, (piece[1], origin, piece[2]) if excluded else (None, 0, None))
+            found, part = (search.nums[:count], search.scores[:count]), slice(start, start + count)
+            nums[part, : search.k], scores[part, : search.k] = (cuda.download(array) for array in found)
+    return nums, scores
+
+
+def _begin(
+    cuda: Cuda, items: OnDevice, users: Floats, k: int, excluded: Csr | None
+) -> tuple[_Search, Iterator[list[Array]], int]:
+    """Memory for blocks of users as large as fit, what comes to the device with each, and their size."""
+    size = min(USERS, -(-len(users) // TILE) * TILE)
     search: _Search | None = None
-    piece: list[Array] | None = None
     while True:
         try:
-            search = _Search(cuda, items, min(size, n), users.shape[1], min(k, m))
+            search = _Search(cuda, items, min(size, len(users)), users.shape[1], k)
             pieces = _pieces(cuda, users, excluded, size)
-            piece = next(pieces)
-            break
+            return search, chain([next(pieces)], pieces), size
         except DeviceMemoryError:
             if size == TILE:
                 raise
-            search = None  # before its successor takes memory
-            size = max(TILE, size // 2 // TILE * TILE)
-    for start in range(0, n, size):
-        assert search is not None
-        assert piece is not None
-        count = min(size, n - start)
-        origin = int(excluded.indptr[start]) if excluded else 0
-        search.run(piece[0], count, (piece[1], origin, piece[2]) if excluded else (None, 0, None))
-        found = search.nums[:count], search.scores[:count]
-        part = slice(start, start + count)
-        nums[part, : search.k], scores[part, : search.k] = (cuda.download(array) for array in found)
-        piece = next(pieces, None)
-    return nums, scores
+        search = None  # before its successor takes memory
+        size = max(TILE, size // 2 // TILE * TILE)
 
 
 def _pieces(cuda: Cuda, users: Floats, excluded: Csr | None, size: int) -> Iterator[list[Array]]:
@@ -164,6 +171,12 @@ def _pieces(cuda: Cuda, users: Floats, excluded: Csr | None, size: int) -> Itera
             bounds = excluded.indptr[start : start + size + 1]
             pieces[-1] += [bounds, excluded.indices[bounds[0] : bounds[-1]]]
     return cuda.stream(pieces)
+
+
+def margins(width: int) -> tuple[float, float]:
+    """Of a score's bounds: what is relative to |x'| reach, and h. See topk.cu, which proves them."""
+    relative = 2.0**-10 + 2.0**-20 + width * 2.0**-22
+    return relative * SLACK * (1 + width * 2.0**-21), 2.0**-25 * float(np.sqrt(width)) * SLACK
 
 
 class _Search:
@@ -190,13 +203,11 @@ class _Search:
     def run(self, rows: Array, n: int, excluded: tuple[Array | None, int, Array | None]) -> None:
         """The lists of users rows float32[n * rank]; excluded: see compress in topk.cu."""
         cuda, items, m = self.cuda, self.items, len(self.items)
-        relative = (2.0**-10 + 2.0**-20 + self.width * 2.0**-22) * SLACK * (1 + self.width * 2.0**-21)
-        rounding = 2.0**-25 * float(np.sqrt(self.width)) * SLACK
         cuda.launch(
             "topk.begin",
             -(-n // (THREADS // 32)),
             THREADS,
-            *(rows, n, self.rank, self.width, relative, rounding, items.reach, items.exponent),
+            *(rows, n, self.rank, self.width, *margins(self.width), items.reach, items.exponent),
             *(self.halves, self.facts, self.limits, self.counts, self.kept, self.again),
         )
         first, behind = 0, min(m, -(-self.capacity // 2 // TILE) * TILE)
