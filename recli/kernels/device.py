@@ -35,10 +35,10 @@ def gpu_problem(number: int = 0) -> str:
         found, needed = (".".join(map(str, pair)) for pair in (capability, OLDEST))
         return f"{name} is too old: compute capability {found}, recli needs {needed}"
     extra = next((extra for cuda, extra in EXTRAS.items() if version.value >= 1000 * cuda), None)
+    knows = f"the NVIDIA driver knows CUDA {version_text(version.value)}"
     if extra is None:
-        knows = version_text(version.value)
-        return f"the NVIDIA driver knows CUDA {knows}: install one that knows CUDA {min(EXTRAS)} or newer"
-    return _cupy_problem(number, version.value, f"pip install 'recli[{extra}]'")
+        return f"{knows}: install one that knows CUDA {min(EXTRAS)} or newer"
+    return _cupy_problem(number, f"pip install 'recli[{extra}]'; {knows}")
 
 
 def gpu_text(number: int = 0) -> str:
@@ -64,16 +64,14 @@ def _properties(driver: Any, number: int) -> tuple[str, tuple[int, int], int]:
     return name.value.decode("utf-8", "replace"), (major.value, minor.value), memory.value
 
 
-def _cupy_problem(number: int, version: int, install: str) -> str:
-    """What keeps CuPy from using the GPU. version: of CUDA, that the driver knows; install: what brings what fits."""
-    knows = f"the NVIDIA driver knows CUDA {version_text(version)}"
+def _cupy_problem(number: int, install: str) -> str:
+    """What keeps CuPy from using the GPU. install: what brings what fits the driver."""
     if importlib.util.find_spec("cupy") is None:
-        return f"CuPy is not installed ({install}; {knows})"
+        return f"CuPy is not installed ({install})"
     try:
         from recli.kernels.gpu import cuda
     except Exception as error:  # a broken installation fails in many ways
         cause = error.__cause__ or error  # CuPy puts a page of advice around it
         said = next(iter(str(cause).strip().splitlines()), "")
-        return f"CuPy does not import: {type(cause).__name__}: {said} ({install}; {knows})"
-    problem = cuda.problem(number)
-    return problem and f"{problem} ({install}; {knows})"
+        return f"CuPy does not import: {type(cause).__name__}: {said} ({install})"
+    return cuda.problem(number, install)

@@ -227,17 +227,20 @@ TOO_OLD = CudaError(35, "cudaErrorInsufficientDriver: CUDA driver version is ins
         ),
         (
             fake_cupy(CudaError(802, "cudaErrorSystemNotReady: system not yet initialized")),
-            "CUDA does not start: cudaErrorSystemNotReady: system not yet initialized (pip ",
+            "CUDA does not start: cudaErrorSystemNotReady: system not yet initialized",
         ),
-        (fake_cupy(1), "there is no GPU 1: CuPy sees 1 (pip "),
+        (fake_cupy(1), "there is no GPU 1: CuPy sees 1"),
         (
             fake_cupy(nvrtc=MissingLibraryError("libnvrtc.so.12\nSearched in: ...")),
-            "CUDA's NVRTC library is missing (pip ",
+            "CUDA's NVRTC library is missing (pip install 'recli[gpu]'; ",
         ),
-        (fake_cupy(nvrtc=RuntimeError("CuPy failed to load libnvrtc.so.12")), "CUDA's NVRTC library is missing (pip "),
+        (
+            fake_cupy(nvrtc=RuntimeError("CuPy failed to load libnvrtc.so.12")),
+            "CUDA's NVRTC library is missing (pip install 'recli[gpu]'; ",
+        ),
         (
             fake_cupy(nvrtc=(13, 5), driver=12080),
-            "CUDA's NVRTC library is of CUDA 13.5, so run pip uninstall nvidia-cuda-nvrtc (pip ",
+            "CUDA's NVRTC library is of CUDA 13.5, so run pip uninstall nvidia-cuda-nvrtc (pip install 'recli[gpu]'; ",
         ),
     ],
 )
@@ -247,7 +250,6 @@ def test_what_cupy_lacks_is_named_with_what_to_install(
     driver(monkeypatch, Driver(devices=2, version=12080))
     modules["cupy"] = cupy
     assert gpu_problem(1).startswith(problem)
-    assert "'recli[gpu]'" in gpu_problem(1)
     assert kernels.choose("auto")[0] == ("gpu" if "no GPU 1" in problem else "cpu")
 
 

@@ -189,8 +189,10 @@ class _Slot:
         self.sent.record(copies)
 
 
-def problem(number: int) -> str:
-    """What keeps CuPy from using GPU `number`, of a driver that is there; empty: nothing does. Makes no context."""
+def problem(number: int, install: str) -> str:
+    """What keeps CuPy from using GPU `number`, of a driver that is there; empty: nothing does. Makes no context. install:
+    what to advise where a package is missing or does not fit.
+    """
     runtime = cupy.cuda.runtime
     try:
         count = runtime.getDeviceCount()
@@ -200,13 +202,13 @@ def problem(number: int) -> str:
         if error.status != TOO_NEW:
             return f"CUDA does not start: {error}"
         made = runtime.runtimeGetVersion()
-        return f"CuPy is made for CUDA {version_text(made)}, so run pip uninstall cupy-cuda{made // 1000}x"
+        return f"CuPy is made for CUDA {version_text(made)}, so run pip uninstall cupy-cuda{made // 1000}x ({install})"
     try:
         major, minor = cupy.cuda.nvrtc.getVersion()
     except (ImportError, OSError, RuntimeError):
-        return "CUDA's NVRTC library is missing"
+        return f"CUDA's NVRTC library is missing ({install})"
     if major > runtime.driverGetVersion() // 1000:
-        return f"CUDA's NVRTC library is of CUDA {major}.{minor}, so run pip uninstall nvidia-cuda-nvrtc"
+        return f"CUDA's NVRTC library is of CUDA {major}.{minor}, so run pip uninstall nvidia-cuda-nvrtc ({install})"
     return ""
 
 
