@@ -34,9 +34,9 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("recli", "tests", "sample_data", "pyproject.toml")
 KERNELS = "recli/kernels/gpu"
 TESTS = {  # of tests/kernels, which a file's faults are put to; of prims.cuh: all
-    "gram.cu": ("gpu_half_sweep", "products", "conformance"),
+    "gram.cu": ("gpu_products", "gpu_half_sweep", "products", "conformance"),
     "pairs.cu": ("pairs", "touched"),
-    "product.cu": ("products",),
+    "product.cu": ("gpu_products", "products"),
     "rows.cu": ("touched", "products", "gpu_half_sweep"),
     "solve.cu": ("gpu_half_sweep", "conformance"),
 }
@@ -48,7 +48,7 @@ from pathlib import Path
 from recli.kernels.gpu import sources
 assert recli.__file__.startswith(sys.argv[1]), recli.__file__
 for file in sys.argv[2:]:
-    print(hashlib.sha256(Path(cupy.build(sources.source(file))._name).read_bytes()).hexdigest())
+    print(hashlib.sha256(Path(cupy.build(sources.source(file))[0]._name).read_bytes()).hexdigest())
 """
 
 

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 
 from recli.kernels.gpu import sources
 
-# as CuPy has them: ours, then its own, -arch last
-OPTIONS = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space", "--ptxas-options=-v")
+OPTIONS = (*sources.OPTIONS, "--ptxas-options=-v")
 ARCHITECTURES = (75, 80, 86, 89, 90, 100)
 KERNEL = re.compile(  # one as ptxas tells of it
     r"Compiling entry function '(?P<name>\w+)' for '\w+'\n"

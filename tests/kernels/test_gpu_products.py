@@ -1,4 +1,6 @@
-"""Products on a GPU: beyond a tile, a segment and a wave of them, on every kind of tensor core, in any order of threads."""
+"""Products on a GPU: beyond a tile, a segment and a wave of them, on every kind of tensor core, in any order of
+threads.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[Any]:
             from recli.kernels.gpu import cuda
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(cuda, "OPTIONS", ("-std=c++17", "-DTURING"))
+                patch.setattr(cuda, "OPTIONS", (*cuda.OPTIONS, "-DTURING"))
                 for file in ("gram", "product"):
                     kernels._cuda._load(f"{file}.{'gram_64' if file == 'gram' else 'multiply'}")
         yield kernels

@@ -71,6 +71,8 @@ RULES = {
     "sgd, l1": Rule("sgd", 0.1, l1=0.4),
     "adagrad": Rule("adagrad", 0.05, l1=0.4),
     "adam": Rule("adam", 0.01, 0.9, 0.999, step=3, scale=0.5),
+    "adam, large epsilon": Rule("adam", 0.01, 0.9, 0.99, epsilon=0.1, step=2),
+    "adagrad, large epsilon": Rule("adagrad", 0.05, epsilon=0.1),
     "adamw": Rule("adam", 0.01, 0.9, 0.999, decay=0.2, l1=0.1, l2=0.1, step=1),
 }
 

@@ -1,25 +1,29 @@
 """One GPU as the kernels need it: memory, copies, launches. The only file that imports CuPy.
 
-Kernels are compiled by NVRTC when a file's first one is launched (CuPy keeps the result on disk). Python's numbers
-reach a kernel as `long long` and `float`, True and False as 1 and 0, None as a null pointer; arrays as pointers.
-Everything runs in the order of the calls; a copy to the host waits for what is before it.
+Kernels are compiled by NVRTC when a file's first one is launched; the result is kept on disk. Python's numbers reach a
+kernel as `long long` and `float`, True and False as 1 and 0, None as a null pointer; arrays as pointers. Everything
+runs in the order of the calls; a copy to the host waits for what is before it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import cupy
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from recli.compiled import cache_folder
 from recli.errors import BusyError
 from recli.kernels.device import version_text
-from recli.kernels.gpu.sources import source
+from recli.kernels.gpu.sources import OPTIONS, source
 
-OPTIONS = ("-std=c++17",)
 SPARE_BYTES = 64 << 20  # of the device's memory, left to the driver and to compiled kernels
 TOO_NEW = 35  # cudaErrorInsufficientDriver
 USUAL_SHARED = 48 << 10  # of a block's memory, which needs no leave
@@ -48,8 +52,9 @@ class Cuda:
         self._pool = cupy.get_default_memory_pool()
         self._pool.free_all_blocks()
         free, self.total = cupy.cuda.runtime.memGetInfo()
-        self.limit = max(1, min(free - SPARE_BYTES, limit or free))
+        self.limit = max(1, min(int(free) - SPARE_BYTES, limit or int(free)))
         self._pool.set_limit(size=self.limit)
+        self._capability = device.compute_capability
         self.processors = int(device.attributes["MultiProcessorCount"])
         self.shared_limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
         self._modules: dict[str, Any] = {}
@@ -59,7 +64,8 @@ class Cuda:
     @property
     def left(self) -> int:
         """Bytes that can still be had."""
-        return max(0, self.limit - int(self._pool.used_bytes()))
+        used: int = self._pool.used_bytes()
+        return max(0, self.limit - used)
 
     def keep(self, evictable: Evictable) -> None:
         """Where memory runs out, it will be asked for what it can do without."""
@@ -164,9 +170,39 @@ class Cuda:
     def _load(self, name: str) -> Any:
         file, _, kernel = name.partition(".")
         if file not in self._modules:
-            self._modules[file] = cupy.RawModule(code=source(file), options=OPTIONS)
+            self._modules[file] = cupy.RawModule(path=str(self._compiled(file)))
         self._kernels[name] = self._modules[file].get_function(kernel)
         return self._kernels[name]
+
+    def _compiled(self, file: str) -> Path:
+        """FILE.cu as machine code for this GPU, kept where numba's is.
+
+        Not by CuPy's own compilation, which makes zeros of the smallest numbers (-ftz=true): scores must have them.
+        """
+        architecture = f"sm_{self._capability}"
+        key = "\0".join([source(file), *OPTIONS, architecture, str(cupy.cuda.nvrtc.getVersion())])
+        folder = Path(os.environ.get("NUMBA_CACHE_DIR") or cache_folder()) / "cuda"
+        path = folder / f"{file}-{architecture}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as made:
+                made.write(_cubin(file, (*OPTIONS, f"-arch={architecture}")))
+            os.replace(made.name, path)
+        return path
+
+
+def _cubin(file: str, options: tuple[str, ...]) -> bytes:
+    nvrtc = cupy.cuda.nvrtc
+    program = nvrtc.createProgram(source(file), f"{file}.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, options)
+        code: bytes = nvrtc.getCUBIN(program)
+    except nvrtc.NVRTCError as error:
+        log = " ".join(nvrtc.getProgramLog(program).split())
+        raise RuntimeError(f"{file}.cu does not compile ({' '.join(options)}): {error}: {log:.400}") from error
+    finally:
+        nvrtc.destroyProgram(program)
+    return code + b"\0"  # which CuPy leaves off
 
 
 class _Slot:

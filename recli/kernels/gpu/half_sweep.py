@@ -76,7 +76,10 @@ def half_sweep(
     side = Side(
         rows,
         scale,
-        *(cuda.upload(array) for array in (gram_diagonal, regularization, spread, mask)),
+        cuda.upload(gram_diagonal),
+        cuda.upload(regularization),
+        cuda.upload(spread),
+        cuda.upload(mask),
         steps,
         float(tolerance),
         float(relaxation),

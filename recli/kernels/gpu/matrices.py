@@ -67,7 +67,7 @@ class SparseMatrix:
 
     def evict(self) -> int:
         """Entries are copied block by block from now on."""
-        freed = sum(array.nbytes for array in self._kept or ()) + (self._targets[1].nbytes if self._targets else 0)
+        freed: int = sum(array.nbytes for array in [*(self._kept or ()), *(self._targets or ())[1:]])
         self._kept = self._targets = None
         if not self._block:
             self._block = max(1, int(BLOCK_SHARE * self.cuda.left / ENTRY_BYTES))

@@ -154,7 +154,7 @@ __device__ __forceinline__ float2 load_pair(const uint16_t* from) {
 // must take part, with rows of their own.
 __device__ __forceinline__ float exact_score(const float* x, const float* y, long long rank) {
   double sum = 0;
-  for (long long k = threadIdx.x & 7; k < rank; k += 8) sum += (double)x[k] * (double)y[k];
+  for (long long k = threadIdx.x & 7; k < rank; k += 8) sum += (double)x[k] * (double)y[k];  // exact products
   for (int away = 4; away; away >>= 1) sum += __shfl_xor_sync(EVERY, sum, away);
   return (float)sum + 0.f;  // turns -0 into +0
 }

@@ -4,6 +4,11 @@
 // columns. Rows that fit stay in shared memory between passes. Rows of many entries are in gram.cu.
 
 #define BATCH 256  // entries between two barriers
+#ifdef TURING      // whose compiler leaves too few registers, so that two blocks of 512 threads fit
+#define BOUNDS 512, 1
+#else
+#define BOUNDS 512
+#endif
 
 struct Entries {  // of one row; e counts from `origin` in the arrays
   const int* indices;
@@ -120,6 +125,7 @@ __device__ double pass(const T* Y, float scale, const Entries& entries, int n, i
     }
     __syncthreads();
   }
+  __syncthreads();  // where there are no entries, none has been met yet
   for (int k = tid; k < width; k += threads) {
     float sum = 0.f;
     for (int g = 0; g < groups; ++g) sum += scratch.sums[g * width + k];
@@ -198,7 +204,7 @@ __device__ void solve(const long long* indptr, long long origin, const int* indi
 }
 
 #define SOLVE(name, T)                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(512)                                                                    \
+  extern "C" __global__ void __launch_bounds__(BOUNDS)                                                                 \
   name(const long long* indptr, long long origin, const int* indices, const float* weights, const float* targets,      \
        const int* rows, float* X, const T* Y, float scale, const float* gram_diagonal, const float* regularization,    \
        const float* spread, const unsigned char* frozen, long long width, long long steps, float tolerance,            \

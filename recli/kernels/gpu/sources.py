@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+OPTIONS = ("-std=c++17",)  # beside the architecture
+
 
 def names() -> list[str]:
     """The files of kernels, less .cu."""

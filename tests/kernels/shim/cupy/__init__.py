@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,15 +30,17 @@ FLAGS = (
     *("-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas", "-Wl,-Bsymbolic"),  # a kernel may have a name of the C library's
 )
 SCHEDULE = [int(part) for part in os.environ.get("RECLI_SHIM_SCHEDULE", "0 1").split()]
-memory = SimpleNamespace(total=int(os.environ.get("RECLI_SHIM_MEMORY", 4 << 30)), used=0, limit=0, poisoned=True)
+memory = SimpleNamespace(total=int(os.environ.get("RECLI_SHIM_MEMORY", 4 << 30)), used=0, limit=0)
 
 
 class ShimError(RuntimeError):
     """What a GPU would do wrong, crash on or hang at."""
 
 
-def build(source: str, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """Kernels as a library, with shim_launch_NAME and shim_signature_NAME for each; kept between runs."""
+def build(source: str, flags: tuple[str, ...] = ()) -> tuple[ctypes.CDLL, dict[str, int]]:
+    """Kernels as a library, with shim_launch_NAME and shim_signature_NAME for each, and their launch bounds; kept
+    between runs.
+    """
     header = HERE / "shim.h"
     key = hashlib.sha256("\0".join([source, header.read_text(), *FLAGS, *flags]).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / f"recli-shim-{os.getuid()}"
@@ -47,12 +51,14 @@ def build(source: str, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
             text, done = Path(made) / "kernels.cu", Path(made) / "kernels.so"
             text.write_text(source)
             compiler = ["g++", *FLAGS, *flags, "-include", str(header)]
-            plain = _run(["g++", "-x", "c++", "-E", "-P", "-DRECLI_SHIM", str(text)])
-            names = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(', plain)
-            text.write_text(source + "".join(f"\nSHIM_EXPORT({name})" for name in names) + "\n")
+            plain = _run(["g++", "-x", "c++", "-E", "-P", "-DRECLI_SHIM", *flags, str(text)])
+            kernels = re.findall(r'extern "C" __global__ void __launch_bounds__\(([^,)]*)[^)]*\)\s*(\w+)\s*\(', plain)
+            text.write_text(source + "".join(f"\nSHIM_EXPORT({name})" for _, name in kernels) + "\n")
             _run([*compiler, str(text), "-o", str(done)])
+            bounds = {name: prod(int(factor) for factor in bound.split("*")) for bound, name in kernels}
+            library.with_suffix(".json").write_text(json.dumps(bounds))
             done.replace(library)
-    return ctypes.CDLL(str(library))
+    return ctypes.CDLL(str(library)), json.loads(library.with_suffix(".json").read_text())
 
 
 def _run(command: list[str]) -> str:
@@ -62,7 +68,7 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-_allocator = build("")
+_allocator, _ = build("")
 _allocator.shim_allocate.restype = ctypes.c_void_p
 _allocator.shim_allocate.argtypes = [ctypes.c_size_t]
 _allocator.shim_free.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
@@ -84,7 +90,8 @@ class _Memory:
         self.taken = taken
         memory.used += taken
         self.at = _allocator.shim_allocate(self.size)
-        ctypes.memset(self.at, 0xFF if memory.poisoned else 0, self.size)
+        words = self.size // 4  # no number, and as an index a place that nobody has
+        np.frombuffer((ctypes.c_char * (4 * words)).from_address(self.at), np.uint32)[:] = 0x7FFFFFFF
 
     def __del__(self) -> None:
         if self.size:
@@ -243,17 +250,54 @@ def alloc_pinned_memory(size: int) -> Any:
 _kept: list[Any] = []
 
 
+class _Program:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.options: tuple[str, ...] = ()
+
+
+class _Nvrtc:
+    """A compiler whose machine code is the source, with its options before it; built when it is loaded."""
+
+    class NVRTCError(RuntimeError):
+        pass
+
+    def getVersion(self) -> tuple[int, int]:  # noqa: N802 (CUDA's names)
+        return 12, 9
+
+    def createProgram(self, source: str, name: str, headers: Any, include_names: Any) -> _Program:  # noqa: N802
+        return _Program(source)
+
+    def compileProgram(self, program: _Program, options: tuple[str, ...]) -> None:  # noqa: N802
+        assert all(option.startswith(("-std=", "-D", "-arch=sm_90")) for option in options)
+        program.options = options
+
+    def getCUBIN(self, program: _Program) -> bytes:  # noqa: N802
+        defines = " ".join(option for option in program.options if option.startswith("-D"))
+        return f"{defines}\n{program.source}".encode()
+
+    def getProgramLog(self, program: _Program) -> str:  # noqa: N802
+        return ""
+
+    def getSupportedArchs(self) -> list[int]:  # noqa: N802
+        return [75, 80, 90]
+
+    def destroyProgram(self, program: _Program) -> None:  # noqa: N802
+        pass
+
+
 class RawModule:
-    def __init__(self, code: str, options: tuple[str, ...] = ()) -> None:
-        assert all(option.startswith(("-std=", "-D")) for option in options)
-        self._library = build(code, tuple(option for option in options if option.startswith("-D")))
+    def __init__(self, path: str) -> None:
+        defines, _, source = Path(path).read_bytes().removesuffix(b"\0").decode().partition("\n")
+        self._library, self._bounds = build(source, tuple(defines.split()))
 
     def get_function(self, name: str) -> RawKernel:
-        return RawKernel(self._library, name)
+        return RawKernel(self._library, name, self._bounds[name])
 
 
 class RawKernel:
-    def __init__(self, library: ctypes.CDLL, name: str) -> None:
+    def __init__(self, library: ctypes.CDLL, name: str, bound: int) -> None:
+        self._bound = bound
         self._launch = getattr(library, f"shim_launch_{name}")
         self._launch.restype = ctypes.c_char_p
         signature = getattr(library, f"shim_signature_{name}")
@@ -266,6 +310,8 @@ class RawKernel:
     ) -> None:
         if len(arguments) != len(self._types):
             raise ShimError(f"{self._name}: {len(arguments)} arguments, the kernel takes {len(self._types)}")
+        if block[0] > self._bound:
+            raise ShimError(f"{self._name}: {block[0]} threads, more than its launch bounds, {self._bound}")
         if shared_mem > self.max_dynamic_shared_size_bytes:
             raise ShimError(f"{self._name}: more shared memory than max_dynamic_shared_size_bytes")
         values = [self._value(*pair) for pair in enumerate(zip(arguments, self._types, strict=True))]
@@ -343,5 +389,5 @@ cuda = SimpleNamespace(
         runtimeGetVersion=lambda: 12090,
         CUDARuntimeError=_CUDARuntimeError,
     ),
-    nvrtc=SimpleNamespace(getVersion=lambda: (12, 9)),
+    nvrtc=_Nvrtc(),
 )
