@@ -180,6 +180,15 @@ def test_best_items_that_come_last_run_over_and_are_found(
     assert any(flags.any() for flags in again)
 
 
+def test_exclusions_that_look_alike(gpu: SimpleNamespace) -> None:
+    """A filter has 4096 bits: the items that share those of the ones left out stay in."""
+    rng = np.random.default_rng(0)
+    users, items = normal(rng, 3, 4), normal(rng, 4700, 4)
+    items[4096:] = items[:604] * np.float32(1 + 2.0**-20)
+    best = ReferenceKernels().topk(items[:604], users, 50, None)[0]
+    assert is_exact(gpu, users, items, 30, lists([sorted(row) for row in best.tolist()]))
+
+
 def adversaries() -> tuple[Floats, Floats]:
     """A user, and items the last of which is the best, though float16 takes from it, and gives to the 128 before it, as
     much as it can of numbers of their size: relative to the norms, 0.7 of the margin.

@@ -14,9 +14,9 @@
 //   larger, or by 2^-149 among the smallest.
 //
 // margin >= the first two and 2^-21 |x'| reach (for ties, and the roundings here), extra >= 2^-147 in the user's units:
-// a score is at most (x^.y^ + margin) s + extra, and at least that less 2 (margin s + extra). An item whose most is less
-// than the least of k others is not among the best k. Rounding is monotone, so it makes no such comparison true that is
-// not. Nothing overflows: |x'| and reach are at most 4 sqrt(R).
+// a score is at most (x^.y^ + margin) s + extra, and at least that less 2 (margin s + extra). An item whose most is
+// less than the least of k others is not among the best k. Rounding is monotone, so it makes no such comparison true
+// that is not. Nothing overflows: |x'| and reach are at most 4 sqrt(R).
 
 #define TILE 128   // users, and items, of a block's product
 #define DEEP 64    // columns of them in shared memory at a time
@@ -209,15 +209,16 @@ nominate(const uint16_t* users, const float* facts, const float* limits, const i
 #pragma unroll
           for (int half = 0; half < 2; ++half) {  // a row: 4 neighbouring lanes have 8 of its items each
             const int row = up + 16 * i + g + 8 * half;
-            const float enough = limit[row], more_of = extra[row];
+            const float enough = limit[row], spare = extra[row];
             bool any = false;
 #pragma unroll
-            for (int k = 0; k < 8; ++k) any |= fmaf(c[i][k >> 1][2 * half + (k & 1)], s[k >> 1][k & 1], more_of) >= enough;
+            for (int k = 0; k < 8; ++k)
+              any |= fmaf(c[i][k >> 1][2 * half + (k & 1)], s[k >> 1][k & 1], spare) >= enough;
             if (!__any_sync(EVERY, any)) continue;
             uint32_t bits = 0;
 #pragma unroll
             for (int k = 0; k < 8; ++k)
-              bits |= fmaf(c[i][k >> 1][2 * half + (k & 1)], s[k >> 1][k & 1], more_of) >= enough ? 1u << k : 0u;
+              bits |= fmaf(c[i][k >> 1][2 * half + (k & 1)], s[k >> 1][k & 1], spare) >= enough ? 1u << k : 0u;
             uint32_t word = bits << 8 * q;
             word |= __shfl_xor_sync(EVERY, word, 1);
             word |= __shfl_xor_sync(EVERY, word, 2);
@@ -227,7 +228,7 @@ nominate(const uint16_t* users, const float* facts, const float* limits, const i
             uint64_t* to = candidates + (top + row) * capacity;
 #pragma unroll
             for (int k = 0; k < 8; ++k) {
-              const float most = fmaf(c[i][k >> 1][2 * half + (k & 1)], s[k >> 1][k & 1], more_of);
+              const float most = fmaf(c[i][k >> 1][2 * half + (k & 1)], s[k >> 1][k & 1], spare);
               if (bits >> k & 1) {
                 if (at < capacity) to[at] = candidate(most, side + 8 * (k >> 1) + (k & 1));
                 ++at;
@@ -330,7 +331,10 @@ __device__ __forceinline__ void block_extremes(float& low, float& high, float* s
   }
   if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = low, scratch[32 + (threadIdx.x >> 5)] = high;
   __syncthreads();
-  for (int warp = 0; warp < THREADS / 32; ++warp) low = fminf(low, scratch[warp]), high = fmaxf(high, scratch[32 + warp]);
+  for (int warp = 0; warp < THREADS / 32; ++warp) {
+    low = fminf(low, scratch[warp]);
+    high = fmaxf(high, scratch[32 + warp]);
+  }
   __syncthreads();
 }
 
@@ -340,8 +344,8 @@ __device__ __forceinline__ int bin_of(float value, float low, float per_bin) {
 
 // A number that at least `need` of values [count] reach, and hardly more: from `low` to `high` there are at least so
 // many, and none is above. bins [BINS] and state [2] in shared memory.
-__device__ __forceinline__ float near_largest(const float* values, int count, int need, float low, float high, int* bins,
-                                              int* state, float* scratch) {
+__device__ __forceinline__ float near_largest(const float* values, int count, int need, float low, float high,
+                                              int* bins, int* state, float* scratch) {
   for (int level = 0; level < 2 && low < high; ++level) {
     const float per_bin = fminf((BINS - 1) / (high - low), 3e38f);
     for (int i = threadIdx.x; i < BINS; i += THREADS) bins[i] = 0;
@@ -379,8 +383,8 @@ __device__ __forceinline__ float near_largest(const float* values, int count, in
 }
 
 // After a span: a block's user lets candidates go that are excluded or cannot be among the best k, and its limit rises
-// to the least that k of them have. Where there was no room for all, `again` is set, those of this span go, and the span
-// is gone through once more with the higher limit; where there is no room then (second), it is searched exactly.
+// to the least that k of them have. Where there was no room for all, `again` is set, those of this span go, and the
+// span is gone through once more with the higher limit; where there is no room then (second), it is searched exactly.
 // Row u's exclusions are indices[indptr[u] - origin], ...; places [m]: of items. lows: null (then in shared memory), or
 // room for [n, capacity].
 extern "C" __global__ void __launch_bounds__(THREADS, 8)
@@ -408,8 +412,9 @@ compress(uint64_t* candidates, long long capacity, int* counts, int* kept, int* 
     there = search_all(pairs, keys, old, (int)capacity, (int)k, first, behind, list, length, state);
     for (int i = tid; i < there; i += THREADS) {  // candidates again
       const int place = places[~(uint32_t)keys[i]];
-      const double score = (double)from_ordered((uint32_t)(keys[i] >> 32)) * (double)facts[user * FACTS + 3] * (double)unit;
-      keys[i] = candidate((float)score + (margin * scales[place] + extra), place);
+      const double score = (double)from_ordered((uint32_t)(keys[i] >> 32));
+      const double here = score * (double)facts[user * FACTS + 3] * (double)unit;  // in the user's units
+      keys[i] = candidate((float)here + (margin * scales[place] + extra), place);
     }
     fresh = there;
     __syncthreads();
@@ -417,7 +422,8 @@ compress(uint64_t* candidates, long long capacity, int* counts, int* kept, int* 
   if (length && fresh < there) {  // what is not in the filter is not in the list
     filter[tid] = 0;
     __syncthreads();
-    for (int i = tid; i < length; i += THREADS) atomicOr(filter + (list[i] >> 5 & (BINS / 2 - 1)), 1u << (list[i] & 31));
+    for (int i = tid; i < length; i += THREADS)
+      atomicOr(filter + (list[i] >> 5 & (BINS / 2 - 1)), 1u << (list[i] & 31));
     __syncthreads();
   }
   float low = INFINITE, high = -INFINITE;

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ LEAST_CANDIDATES = 128  # which a search without candidates works with
 SHARED_BYTES = 32 << 10  # of a user's candidates: more are worked with where they are
 CLIP = 126  # 2^-126 is float32's smallest normal number
 SLACK = 1 + 2.0**-9
+
+Excluded: TypeAlias = tuple[Array | None, int, Array | None]  # indptr, origin, indices: see compress in topk.cu
 
 
 class OnDevice(NamedTuple):
@@ -200,8 +202,8 @@ class _Search:
         self.resident = chunks if small_bytes + (chunks + 2) * chunk_bytes <= cuda.shared_limit else 1
         self.nominate_bytes = small_bytes + (self.resident + 2) * chunk_bytes
 
-    def run(self, rows: Array, n: int, excluded: tuple[Array | None, int, Array | None]) -> None:
-        """The lists of users rows float32[n * rank]; excluded: see compress in topk.cu."""
+    def run(self, rows: Array, n: int, excluded: Excluded) -> None:
+        """The lists of users rows float32[n * rank]."""
         cuda, items, m = self.cuda, self.items, len(self.items)
         cuda.launch(
             "topk.begin",
@@ -243,15 +245,7 @@ class _Search:
             shared=self.nominate_bytes,
         )
 
-    def _compress(
-        self,
-        rows: Array,
-        n: int,
-        first: int,
-        behind: int,
-        second: bool,
-        excluded: tuple[Array | None, int, Array | None],
-    ) -> None:
+    def _compress(self, rows: Array, n: int, first: int, behind: int, second: bool, excluded: Excluded) -> None:
         items = self.items
         self.cuda.launch(
             "topk.compress",
