@@ -226,8 +226,8 @@ class _Slot:
 
 
 def problem(number: int, install: str) -> str:
-    """What keeps CuPy from using GPU `number`, of a driver that is there; empty: nothing does. Makes no context. install:
-    what to advise where a package is missing or does not fit.
+    """What keeps CuPy from using GPU `number`, of a driver that is there; empty: nothing does. Makes no context.
+    install: what to advise where a package is missing or does not fit.
     """
     runtime = cupy.cuda.runtime
     try:
