@@ -75,7 +75,7 @@ def of(row: dict[str, Any], rank: int) -> bool:
 
 def target_text(target: dict[str, Any]) -> str:
     ratio = target["ratio"]
-    said = "not measured" if ratio is None else f"{'met' if ratio >= 1 else 'missed'}, {ratio:.3g} of what is asked"
+    said = "not measured" if ratio is None else f"{'met' if ratio >= 1 else 'missed'}, {ratio:.3g} times what is asked"
     return f"{target['target']:44} {said}"
 
 
