@@ -38,9 +38,11 @@ TESTS = {  # of tests/kernels, which a file's faults are put to; of prims.cuh: a
     "pairs.cu": ("pairs", "touched"),
     "product.cu": ("gpu_products", "products"),
     "rows.cu": ("touched", "products", "gpu_half_sweep"),
+    "nominate.cu": ("gpu_topk", "topk"),
     "solve.cu": ("gpu_half_sweep", "conformance"),
+    "topk.cu": ("gpu_topk", "topk"),
 }
-OTHERS = ("topk", "gpu_topk", "gpu_scan", "gpu_backend", "gpu_memory")
+OTHERS = ("gpu_memory",)
 OUTCOMES = ("failed", "crashed", "hung", "survived", "same code", "did not build")
 BUILD = """
 import hashlib, sys, cupy, recli

@@ -158,3 +158,25 @@ __device__ __forceinline__ float exact_score(const float* x, const float* y, lon
   for (int away = 4; away; away >>= 1) sum += __shfl_xor_sync(EVERY, sum, away);
   return (float)sum + 0.f;  // turns -0 into +0
 }
+
+// Numbers in the order of floats.
+__device__ __forceinline__ uint32_t ordered(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ float from_ordered(uint32_t bits) {
+  return __uint_as_float(bits >> 31 ? bits & 0x7FFFFFFFu : ~bits);
+}
+
+// A candidate: what it reaches at most, and its place in the index. A found one: its score, and its number, the higher
+// key the better.
+__device__ __forceinline__ uint64_t candidate(float most, int place) {
+  return (uint64_t)ordered(most) << 32 | (uint32_t)place;
+}
+__device__ __forceinline__ uint64_t found(float score, int num) {
+  return (uint64_t)ordered(score) << 32 | ~(uint32_t)num;
+}
+
+// Of a user in a search for the best items: margin, extra, |x'| or a hair more (0: all scores are 0), 1 / its scale; see
+// nominate.cu.
+#define FACTS 4

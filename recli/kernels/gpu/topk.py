@@ -1,5 +1,5 @@
-"""Exact top-K lists (topk.cu): items in spans by descending norm, users in blocks, nothing of which waits for the host
-but the lists.
+"""Exact top-K lists (nominate.cu, topk.cu): items in spans by descending norm, users in blocks, nothing of which waits
+for the host but the lists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recli.kernels.gpu import tables
 from recli.kernels.gpu.cuda import Array, Cuda, DeviceMemoryError
 from recli.kernels.spec import Floats, Nums
 
-TILE, DEEP, PITCH, THREADS, BINS, FACTS = 128, 64, 72, 128, 256, 4  # as in topk.cu
+TILE, DEEP, PITCH, THREADS, BINS, FACTS = 128, 64, 72, 128, 256, 4  # as in nominate.cu and topk.cu
 COLUMNS = 16  # of halves, which a tensor core takes at a time
 TILES = 8  # of items, at most, that a block goes through
 BLOCKS = 4  # a processor, at least, where there are tiles enough
@@ -36,8 +36,8 @@ Excluded: TypeAlias = tuple[Array | None, int, Array | None]  # indptr, origin, 
 class OnDevice(NamedTuple):
     """An index's copies.
 
-    rows float32[m, width]; halves float16[m, any], scales, norms float32[m]: see topk.cu; order, places int32[m]: the
-    item of each row, the row of each item. reach: no scaled row is longer; exponent: of the norm that is 1 in `norms`.
+    rows float32[m, width]; halves float16[m, any], scales, norms float32[m]: see nominate.cu; order, places int32[m]:
+    the item of each row, the row of each item. reach: no scaled row is longer; exponent: of the norm that is 1 in `norms`.
     """
 
     rows: Array
@@ -98,7 +98,7 @@ class ItemIndex:
         halves = cuda.empty((m, halves_width(table.width)), np.uint16)
         size = m * int(halves.shape[1])
         cuda.launch(
-            "topk.round_items",
+            "nominate.round_items",
             tables.blocks_of(size),
             tables.THREADS,
             *(table.rows, table.width, cuda.upload(units.astype(np.float32)), halves, m, int(halves.shape[1])),
@@ -176,7 +176,7 @@ def _pieces(cuda: Cuda, users: Floats, excluded: Csr | None, size: int) -> Itera
 
 
 def margins(width: int) -> tuple[float, float]:
-    """Of a score's bounds: what is relative to |x'| reach, and h. See topk.cu, which proves them."""
+    """Of a score's bounds: what is relative to |x'| reach, and h. See nominate.cu, which proves them."""
     relative = 2.0**-10 + 2.0**-20 + width * 2.0**-22
     return relative * SLACK * (1 + width * 2.0**-21), 2.0**-25 * float(np.sqrt(width)) * SLACK
 
@@ -206,7 +206,7 @@ class _Search:
         """The lists of users rows float32[n * rank]."""
         cuda, items, m = self.cuda, self.items, len(self.items)
         cuda.launch(
-            "topk.begin",
+            "nominate.begin",
             -(-n // (THREADS // 32)),
             THREADS,
             *(rows, n, self.rank, self.width, *margins(self.width), items.reach, items.exponent),
@@ -236,7 +236,7 @@ class _Search:
         items, tiles, high = self.items, -(-(behind - first) // TILE), -(-n // TILE)
         each = max(1, min(TILES, tiles * high // (BLOCKS * self.cuda.processors)), -(-tiles // 65535))
         self.cuda.launch(
-            "topk.nominate",
+            "nominate.nominate",
             (high, -(-tiles // each)),
             256,
             *(self.halves, self.facts, self.limits, self.again if second else None, n),
