@@ -90,7 +90,9 @@ def answers(answer: Any) -> Callable[[], Any]:
     return call
 
 
-def fake_cupy(devices: Any = 2, nvrtc: Any = (12, 9), made: int = 12090, driver: int = 13000) -> ModuleType:
+def fake_cupy(
+    devices: Any = 2, nvrtc: Any = (12, 9), made: int = 12090, driver: int = 13000, capability: str = "90"
+) -> ModuleType:
     """CuPy, as far as recli asks it whether it works. An exception: is raised instead."""
     module: Any = ModuleType("cupy")
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
@@ -100,7 +102,9 @@ def fake_cupy(devices: Any = 2, nvrtc: Any = (12, 9), made: int = 12090, driver:
         driverGetVersion=answers(driver),
         CUDARuntimeError=CudaError,
     )
-    module.cuda = SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=answers(nvrtc)))
+    compiler = SimpleNamespace(getVersion=answers(nvrtc), getSupportedArchs=lambda: [75, 80, 86, 90])
+    device = SimpleNamespace(compute_capability=capability)
+    module.cuda = SimpleNamespace(runtime=runtime, nvrtc=compiler, Device=lambda number: device)
     return module  # type: ignore[no-any-return]
 
 
@@ -242,6 +246,11 @@ TOO_OLD = CudaError(35, "cudaErrorInsufficientDriver: CUDA driver version is ins
             fake_cupy(nvrtc=(13, 5), driver=12080),
             "CUDA's NVRTC library is of CUDA 13.5, so run pip uninstall nvidia-cuda-nvrtc (pip install 'recli[gpu]'; ",
         ),
+        (
+            fake_cupy(capability="120"),
+            "CUDA's NVRTC library 12.9 is older than the GPU (compute capability 120; pip install 'recli[gpu]'; ",
+        ),
+        (fake_cupy(capability="89"), ""),  # for which code of 8.6 will do
     ],
 )
 def test_what_cupy_lacks_is_named_with_what_to_install(
@@ -250,7 +259,8 @@ def test_what_cupy_lacks_is_named_with_what_to_install(
     driver(monkeypatch, Driver(devices=2, version=12080))
     modules["cupy"] = cupy
     assert gpu_problem(1).startswith(problem)
-    assert kernels.choose("auto")[0] == ("gpu" if "no GPU 1" in problem else "cpu")
+    assert bool(gpu_problem(1)) == bool(problem)
+    assert kernels.choose("auto")[0] == ("gpu" if "no GPU 1" in problem or not problem else "cpu")
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,12 @@ import cupy
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from recli.compiled import cache_folder
-from recli.errors import BusyError
+from recli.errors import BusyError, DeviceError
 from recli.kernels.device import version_text
 from recli.kernels.gpu.sources import OPTIONS, source
 
 SPARE_BYTES = 64 << 20  # of the device's memory, left to the driver and to compiled kernels
 TOO_NEW = 35  # cudaErrorInsufficientDriver
-USUAL_SHARED = 48 << 10  # of a block's memory, which needs no leave
 
 Array = Any  # on the device: cupy.ndarray
 
@@ -47,16 +45,19 @@ class Cuda:
     """GPU `number`, of which `limit` bytes at most are used."""
 
     def __init__(self, number: int, limit: int | None) -> None:
-        device = cupy.cuda.Device(number)
-        device.use()
         self._pool = cupy.get_default_memory_pool()
-        self._pool.free_all_blocks()
-        free, self.total = cupy.cuda.runtime.memGetInfo()
+        try:
+            device = cupy.cuda.Device(number)
+            device.use()
+            self._pool.free_all_blocks()
+            free, self.total = cupy.cuda.runtime.memGetInfo()
+            self._capability = device.compute_capability
+            self.processors = int(device.attributes["MultiProcessorCount"])
+            self.shared_limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+        except cupy.cuda.runtime.CUDARuntimeError as error:  # somebody else may have it for himself alone
+            raise DeviceError(f"GPU {number} does not start: {error}; use --device cpu") from error
         self.limit = max(1, min(int(free) - SPARE_BYTES, limit or int(free)))
         self._pool.set_limit(size=self.limit)
-        self._capability = device.compute_capability
-        self.processors = int(device.attributes["MultiProcessorCount"])
-        self.shared_limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
         self._modules: dict[str, Any] = {}
         self._kernels: dict[str, Any] = {}
         self._evictable: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -155,7 +156,7 @@ class Cuda:
         if not all(blocks):
             return
         kernel = self._kernels.get(name) or self._load(name)
-        if shared > max(USUAL_SHARED, kernel.max_dynamic_shared_size_bytes):
+        if shared > kernel.max_dynamic_shared_size_bytes:
             kernel.max_dynamic_shared_size_bytes = shared
         kernel(blocks, (threads,), tuple(map(_argument, arguments)), shared_mem=shared)
 
@@ -179,7 +180,9 @@ class Cuda:
 
         Not by CuPy's own compilation, which makes zeros of the smallest numbers (-ftz=true): scores must have them.
         """
-        architecture = f"sm_{self._capability}"
+        from recli.compiled import cache_folder  # numba, for which detection would have to wait
+
+        architecture = f"sm_{_architecture(self._capability)}"
         key = "\0".join([source(file), *OPTIONS, architecture, str(cupy.cuda.nvrtc.getVersion())])
         folder = Path(os.environ.get("NUMBA_CACHE_DIR") or cache_folder()) / "cuda"
         path = folder / f"{file}-{architecture}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
@@ -245,7 +248,16 @@ def problem(number: int, install: str) -> str:
         return f"CUDA's NVRTC library is missing ({install})"
     if major > runtime.driverGetVersion() // 1000:
         return f"CUDA's NVRTC library is of CUDA {major}.{minor}, so run pip uninstall nvidia-cuda-nvrtc ({install})"
+    capability = cupy.cuda.Device(number).compute_capability
+    if not _architecture(capability):
+        return f"CUDA's NVRTC library {major}.{minor} is older than the GPU (compute capability {capability}; {install})"
     return ""
+
+
+def _architecture(capability: str) -> int:
+    """The closest that NVRTC knows of those that a GPU runs: of its generation, and no later than itself; 0: none."""
+    own = int(capability)
+    return max((each for each in cupy.cuda.nvrtc.getSupportedArchs() if own // 10 * 10 <= each <= own), default=0)
 
 
 def _argument(value: Any) -> Any:

@@ -37,7 +37,8 @@ class OnDevice(NamedTuple):
     """An index's copies.
 
     rows float32[m, width]; halves float16[m, any], scales, norms float32[m]: see nominate.cu; order, places int32[m]:
-    the item of each row, the row of each item. reach: no scaled row is longer; exponent: of the norm that is 1 in `norms`.
+    the item of each row, the row of each item. reach: no scaled row is longer; exponent: of the norm that is 1 in
+    `norms`.
     """
 
     rows: Array
