@@ -250,7 +250,9 @@ def problem(number: int, install: str) -> str:
         return f"CUDA's NVRTC library is of CUDA {major}.{minor}, so run pip uninstall nvidia-cuda-nvrtc ({install})"
     capability = cupy.cuda.Device(number).compute_capability
     if not _architecture(capability):
-        return f"CUDA's NVRTC library {major}.{minor} is older than the GPU (compute capability {capability}; {install})"
+        return (
+            f"CUDA's NVRTC library {major}.{minor} is older than the GPU (compute capability {capability}; {install})"
+        )
     return ""
 
 
