@@ -32,11 +32,13 @@ def limited(limit: int) -> Any:
 
 
 def test_pieces_of_a_stream_arrive_as_they_are(gpu: Any) -> None:
-    """Also where the one that sends them changes its own arrays as soon as it may."""
+    """One after the other, none before its time and none too late."""
+    from recli.kernels.gpu.transfers import arriving
+
     rng = np.random.default_rng(0)
     pieces = [[rng.standard_normal(n).astype(np.float32), rng.integers(0, 9, 2 * n)] for n in (5, 0, 900, 1, 70, 70)]
     sums = []
-    for arrays, expected in zip(gpu._cuda.stream(pieces), pieces, strict=True):
+    for arrays, expected in zip(arriving(gpu._cuda, pieces), pieces, strict=True):
         doubled = gpu._cuda.zeros(arrays[0].shape)
         gpu._cuda.launch(
             "rows.add_rows",
@@ -130,3 +132,26 @@ def test_blocks_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_does_not_fit_at_all_is_said_with_what_would_do() -> None:
     with limited(1 << 20) as gpu, pytest.raises(BusyError, match=r"GPU's memory: 0\.12 GiB are needed at once, 0\.00"):
         gpu.zeros(1_000_000, 32)
+
+
+def test_blocks_return_as_they_were_when_they_were_sent(gpu: Any) -> None:
+    """Kernels fill the same memory again, and the host's is not read before it is there."""
+    from recli.kernels.gpu.transfers import Returning
+
+    returning = Returning(gpu._cuda, [(50, 4), (50,)], [np.float32, np.float32])
+    found = np.full((160, 6), -1, np.float32)
+    sums = np.empty(160, np.float32)
+    for start in (0, 50, 100, 150):
+        count = min(50, 160 - start)
+        rows, line = returning.room()
+        values = np.arange(4 * count, dtype=np.float32).reshape(count, 4) + start
+        nums = gpu._cuda.upload(np.arange(count))
+        for to, of, width in ((rows, values, 4), (line, values[:, 0].copy(), 1)):
+            gpu._cuda.launch("rows.take", 1, 256, gpu._cuda.upload(of), nums, None, None, to, count, width)
+        returning.send([found[start : start + count, :4], sums[start : start + count]])
+    returning.finish()
+    starts = np.repeat([0, 50, 100, 150], 50)[:160]
+    expected = 4 * (np.arange(160) - starts)[:, None] + np.arange(4) + starts[:, None]
+    np.testing.assert_array_equal(found[:, :4], expected)
+    np.testing.assert_array_equal(sums, expected[:, 0])
+    assert (found[:, 4:] == -1).all()

@@ -11,7 +11,6 @@ import hashlib
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,33 +122,6 @@ class Cuda:
         if source.nbytes:
             to.data.copy_from_device_async(source.data, source.nbytes)
 
-    def stream(self, pieces: Sequence[Sequence[NDArray[Any]]]) -> Iterator[list[Array]]:
-        """Copies of each piece's arrays on the device, until the next piece is asked for: that one is on its way
-        meanwhile, through memory that the device reads by itself. Pieces have as many arrays, of the same dtypes.
-        Raises DeviceMemoryError before the first where two pieces of the largest size do not fit.
-        """
-        sizes = [max(array.size for array in arrays) for arrays in zip(*pieces, strict=True)]
-        copies = cupy.cuda.Stream(non_blocking=True)
-        slots = [_Slot(self, sizes, pieces[0]) for _ in pieces[:2]]
-
-        def send(number: int) -> None:
-            slot = slots[number % 2]
-            slot.sent.synchronize()  # what was there last has left the host's memory
-            copies.wait_event(slot.used)
-            slot.send(pieces[number], copies)
-
-        try:
-            for number, piece in enumerate(pieces):
-                for ahead in range(number, number + 2) if not number else (number + 1,):
-                    if ahead < len(pieces):
-                        send(ahead)
-                slot, now = slots[number % 2], cupy.cuda.get_current_stream()
-                now.wait_event(slot.sent)
-                yield [to[: array.size] for to, array in zip(slot.arrays, piece, strict=True)]
-                slot.used.record(now)
-        finally:
-            copies.synchronize()  # before the memory is somebody else's
-
     def launch(self, name: str, grid: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Runs kernel `name`, FILE.KERNEL, on a grid of blocks (none: nothing) with `shared` bytes each."""
         blocks = grid if isinstance(grid, tuple) else (grid, 1)
@@ -162,6 +134,24 @@ class Cuda:
 
     def synchronize(self) -> None:
         cupy.cuda.get_current_stream().synchronize()
+
+    @property
+    def work(self) -> Any:
+        """The stream of kernels."""
+        return cupy.cuda.get_current_stream()
+
+    def stream(self) -> Any:
+        """One of its own, for copies: they wait for nothing but events."""
+        return cupy.cuda.Stream(non_blocking=True)
+
+    def event(self) -> Any:
+        return cupy.cuda.Event(disable_timing=True)
+
+    def pinned(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Memory of the host that the device reads and writes by itself, while both go on."""
+        size = int(np.prod(shape))
+        memory = cupy.cuda.alloc_pinned_memory(max(1, size * np.dtype(dtype).itemsize))
+        return np.frombuffer(memory, dtype, size).reshape(shape)
 
     def close(self) -> None:
         """Gives back what nobody uses any more."""
@@ -206,26 +196,6 @@ def _cubin(file: str, options: tuple[str, ...]) -> bytes:
     finally:
         nvrtc.destroyProgram(program)
     return code + b"\0"  # which CuPy leaves off
-
-
-class _Slot:
-    """Memory for a piece of a stream, on the device and where the device reads it from."""
-
-    def __init__(self, cuda: Cuda, sizes: Sequence[int], like: Sequence[NDArray[Any]]) -> None:
-        self.arrays = [cuda.empty(size, array.dtype) for size, array in zip(sizes, like, strict=True)]
-        self._pinned = [
-            np.frombuffer(cupy.cuda.alloc_pinned_memory(max(1, array.nbytes)), array.dtype, array.size)
-            for array in self.arrays
-        ]
-        self.sent, self.used = cupy.cuda.Event(disable_timing=True), cupy.cuda.Event(disable_timing=True)
-        self.used.record(cupy.cuda.get_current_stream())  # by those who had the memory before
-
-    def send(self, piece: Sequence[NDArray[Any]], copies: Any) -> None:
-        for array, to, through in zip(piece, self.arrays, self._pinned, strict=True):
-            if array.size:
-                np.copyto(through[: array.size], array)
-                to[: array.size].set(through[: array.size], stream=copies)
-        self.sent.record(copies)
 
 
 def problem(number: int, install: str) -> str:

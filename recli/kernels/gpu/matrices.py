@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recli.ids import Csr
 from recli.kernels.gpu.cuda import Array, Cuda, DeviceMemoryError
+from recli.kernels.gpu.transfers import arriving
 from recli.kernels.spec import Floats, Nums
 
 ENTRY_BYTES = 12  # a number, a weight, a target
@@ -88,7 +89,7 @@ class SparseMatrix:
             bounds = self._bounds()
             spans = [(int(self.csr.indptr[a]), int(self.csr.indptr[b])) for a, b in bounds]
             arrays = [self.csr.indices, self.csr.values, *([] if targets is None else [targets])]
-            pieces = self.cuda.stream([[array[start:end] for array in arrays] for start, end in spans])
+            pieces = arriving(self.cuda, [[array[start:end] for array in arrays] for start, end in spans])
             try:
                 piece = next(pieces, None)
                 break

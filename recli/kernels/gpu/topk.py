@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recli.ids import Csr
 from recli.kernels.gpu import tables
 from recli.kernels.gpu.cuda import Array, Cuda, DeviceMemoryError
+from recli.kernels.gpu.transfers import Returning, arriving
 from recli.kernels.spec import Floats, Nums
 
 TILE, DEEP, PITCH, THREADS, BINS, FACTS = 128, 64, 72, 128, 256, 4  # as in nominate.cu and topk.cu
@@ -133,7 +134,8 @@ def halves_width(rank: int) -> int:
 def topk(cuda: Cuda, index: ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
     """See `spec.Kernels.topk`."""
     n, m = len(users), len(index.order)
-    nums, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
+    nums, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    nums[:, m:], scores[:, m:] = -1, -np.inf  # behind all items there are
     if not n or not m:
         return nums, scores
     with index.on_device() as copies:
@@ -142,8 +144,8 @@ def topk(cuda: Cuda, index: ItemIndex, users: Floats, k: int, excluded: Csr | No
             count = min(size, n - start)
             origin = int(excluded.indptr[start]) if excluded else 0
             search.run(piece[0], count, (piece[1], origin, piece[2]) if excluded else (None, 0, None))
-            found, part = (search.nums[:count], search.scores[:count]), slice(start, start + count)
-            nums[part, : search.k], scores[part, : search.k] = (cuda.download(array) for array in found)
+            search.lists.send([side[start : start + count, :m] for side in (nums, scores)])
+        search.lists.finish()
     return nums, scores
 
 
@@ -173,7 +175,7 @@ def _pieces(cuda: Cuda, users: Floats, excluded: Csr | None, size: int) -> Itera
         if excluded:
             bounds = excluded.indptr[start : start + size + 1]
             pieces[-1] += [bounds, excluded.indices[bounds[0] : bounds[-1]]]
-    return cuda.stream(pieces)
+    return arriving(cuda, pieces)
 
 
 def margins(width: int) -> tuple[float, float]:
@@ -191,7 +193,7 @@ class _Search:
         most = 1 << max(0, len(items) - 1).bit_length()  # more than the catalogue do not come
         wanted = 1 << (max(PER_K * k, CANDIDATES) - 1).bit_length()
         self.capacity = max(LEAST_CANDIDATES, min(most, wanted))
-        self.nums, self.scores = cuda.empty((n, k), np.int32), cuda.empty((n, k))
+        self.lists = Returning(cuda, [(n, k)] * 2, [np.int32, np.float32])
         self.halves = cuda.empty((n, self.width), np.uint16)
         self.facts, self.limits = cuda.empty((n, FACTS)), cuda.empty(n)
         self.counts, self.kept, self.again = (cuda.empty(n, np.int32) for _ in range(3))
@@ -229,7 +231,7 @@ class _Search:
             n,
             THREADS,
             *(self.candidates, self.capacity, fits, self.counts, self.facts, self.k, rows, self.rank),
-            *(items.rows, m, int(items.rows.shape[1]), items.order, *excluded, self.nums, self.scores),
+            *(items.rows, m, int(items.rows.shape[1]), items.order, *excluded, *self.lists.room()),
             shared=8 * self.capacity if fits else 0,
         )
 
