@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from recli import kernels
 from recli.kernels.device import gpu_problem
@@ -123,3 +125,84 @@ class TestOnTheShim:
         assert done.returncode == 75, done.stderr
         [line] = [line for line in done.stderr.decode().splitlines() if line.startswith("recli: error: ")]
         assert "the GPU's memory" in line
+
+    @pytest.mark.parametrize("solver", ["als", "svd"])
+    def test_other_solvers_agree_too(
+        self,
+        recli: Callable[..., Any],
+        process: Process,
+        sample: Path,
+        environment: dict[str, str],
+        solver: str,
+    ) -> None:
+        """Enough iterations for svd to settle on its directions; biases of als among its factors."""
+        models = {}
+        for device in ("cpu", "gpu"):
+            train = ("factorize", sample / "ratings.parquet", "--rank", "5", "--solver", solver)
+            few = ("--iterations", "2") if solver == "als" else ()
+            run(recli, process, environment, *train, *few, "--device", device, "-o", f"{device}.npz")
+            with np.load(f"{device}.npz", allow_pickle=False) as found:
+                models[device] = found["P"] @ found["Q"].T + found["b_u"][:, None] + found["b_v"]
+        np.testing.assert_allclose(models["gpu"], models["cpu"], rtol=0, atol=2e-3 * np.abs(models["cpu"]).max())
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "-k 20 --users ids.csv",
+            "-k 7 --users ids.csv --keep-seen --allow some.csv",
+            "-k 5 --similar all",
+            "--pairs pairs.csv",
+            "-k 9 --history history.csv --users strangers.csv",
+        ],
+    )
+    def test_lists_are_the_cpus_to_the_bit(
+        self, recli: Callable[..., Any], process: Process, sample: Path, environment: dict[str, str], how: str
+    ) -> None:
+        """Whose rows of new users are, too, but for rounding: their lists and, to five digits, their scores."""
+        ratings = pl.read_parquet(sample / "ratings.parquet")
+        users = ratings["user_id"].unique().sort()
+        ratings.select("user_id").unique(maintain_order=True).head(60).write_csv("ids.csv")
+        ratings.select("item_id").unique(maintain_order=True).head(50).write_csv("some.csv")
+        ratings.select("user_id", "item_id").head(400).write_csv("pairs.csv")
+        history = ratings.filter(pl.col("user_id").is_in(users[:9])).with_columns(pl.lit("new-") + pl.col("user_id"))
+        history.select(pl.col("literal").alias("user_id"), "item_id", "rating").write_csv("history.csv")
+        history.select(pl.col("literal").alias("user_id")).unique(maintain_order=True).write_csv("strangers.csv")
+        assert not recli("factorize", sample / "ratings.parquet", "--rank", "12", "--device", "cpu", "-o", "m.npz").code
+        for device in ("cpu", "gpu"):
+            line = ("score", "m.npz", *how.split(), "--device", device, "-o", f"{device}.csv")
+            run(recli, process, environment, *line)
+        cpu, gpu = (pl.read_csv(f"{device}.csv") for device in ("cpu", "gpu"))
+        assert len(cpu) > 40
+        if "history" in how:
+            np.testing.assert_allclose(gpu["score"], cpu["score"], rtol=1e-4, atol=1e-5)
+            cpu, gpu = cpu.drop("score"), gpu.drop("score")
+        assert_frame_equal(gpu, cpu, check_exact=True)
+
+    @pytest.mark.parametrize(
+        "how", ["bias", "rows", "lora", "rows --fit gradient --optimizer adagrad --epochs 1", "bilinear --epochs 1"]
+    )
+    def test_a_delta_is_the_cpus_but_for_rounding(
+        self, recli: Callable[..., Any], process: Process, sample: Path, environment: dict[str, str], how: str
+    ) -> None:
+        ratings = pl.read_parquet(sample / "ratings.parquet")
+        ratings.head(24_000).write_csv("old.csv")
+        ratings.tail(900).write_csv("new.csv")
+        assert not recli("factorize", "old.csv", "--rank", "6", "--device", "cpu", "-o", "m.npz").code
+        models = {}
+        for device in ("cpu", "gpu"):
+            tune = ("finetune", "m.npz", "new.csv", "--adapter", *how.split(), "--device", device)
+            run(recli, process, environment, *tune, "-o", f"{device}.npz")
+            merge = ("finetune", "m.npz", "--adapter-file", f"{device}.npz", "--merge", "-o", f"{device}-whole.npz")
+            assert not recli(*merge, "--device", "cpu").code
+            with np.load(f"{device}-whole.npz", allow_pickle=False) as found:
+                models[device] = found["P"] @ found["Q"].T + found["b_u"][:, None] + found["b_v"]
+        np.testing.assert_allclose(models["gpu"], models["cpu"], rtol=0, atol=2e-3 * np.abs(models["cpu"]).max())
+
+
+def run(recli: Callable[..., Any], process: Process, environment: dict[str, str], *line: object) -> None:
+    """On the GPU in a process of its own, which finds it, and on the CPU in this one, which is quicker."""
+    if "gpu" in line:
+        done = process(*line, env=environment)
+        assert done.returncode == 0, done.stderr
+    else:
+        assert not recli(*line).code
