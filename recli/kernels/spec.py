@@ -1,4 +1,4 @@
-"""The kernel contract: what every backend (reference, cpu, later gpu) computes, and to what tolerance.
+"""The kernel contract: what every backend (reference, cpu, gpu) computes, and to what tolerance.
 
 A backend is chosen once (`kernels.load`) and knows arrays only: no files, no logging, no random numbers, no
 configuration. It keeps its own copies of matrices and tables (`matrix`, `table`), in whatever layout suits the device;
@@ -142,18 +142,19 @@ class Kernels(Protocol):
     ) -> SweepStats:
         """Moves every row of `solve` (IN/OUT) towards its minimiser with `fixed` (IN/OUT) held.
 
-        matrix: rows are those of `solve`, columns those of `fixed`. targets: float32[nnz], t in the matrix's order.
-        regularization: float32[rows], > 0 where a row has entries. steps: preconditioned conjugate-gradient steps from
-        the row as given, at most: a row takes no more once its preconditioned squared residual is below `tolerance` of
-        what it was. `reference` solves exactly and ignores both. relaxation: omega in x + omega (x* - x), 0 < omega <
-        2: the row's problem is quadratic and x* minimises it over the steps' subspace, so any such omega lowers the
-        objective. A row without entries becomes zero. frozen: columns of `solve` that keep their values and are not
-        regularised (the ones that carry the other side's biases), with alpha0 = 0 only. With alpha0 > 0 both tables may
-        come back multiplied by one common orthonormal matrix, so solve fixed^T is what is defined, to 1e-4 of its
-        largest entry after enough steps. The same bits for any number of threads. Where numbers overflow, the terms
-        returned are not all finite; there is no exception and no warning. With alpha0 > 0 and fewer than 8 steps, rows
-        of a large `fixed` may be gathered in half precision: the rows then solve a problem whose numbers are off by
-        2^-11, one by one.
+        matrix: rows are those of `solve`, columns those of `fixed`. targets: float32[nnz], t in the matrix's order; an
+        array that is passed again must not have changed. regularization: float32[rows], > 0 where a row has entries.
+        steps: preconditioned conjugate-gradient steps from the row as given, at most: a row takes no more once its
+        preconditioned squared residual is below `tolerance` of what it was. `reference` solves exactly and ignores
+        both. relaxation: omega in x + omega (x* - x), 0 < omega < 2: the row's problem is quadratic and x* minimises it
+        over the steps' subspace, so any such omega lowers the objective. A row without entries becomes zero. frozen:
+        columns of `solve` that keep their values and are not regularised (the ones that carry the other side's biases),
+        with alpha0 = 0 only. With alpha0 > 0 both tables may come back multiplied by one common orthonormal matrix, so
+        solve fixed^T is what is defined, to 1e-4 of its largest entry after enough steps. The same bits for any number
+        of threads. Where numbers overflow, the terms returned are not all finite; there is no exception and no warning.
+        With alpha0 > 0 and fewer than 8 steps, rows of a large `fixed` may be gathered in half precision: the rows then
+        solve a problem whose numbers are off by 2^-11, one by one. Devices take the same steps: after as many of them,
+        solve fixed^T agrees to 2e-5 of its largest entry, and to 1e-3 where rows are in half precision.
         """
         ...
 
