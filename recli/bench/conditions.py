@@ -45,7 +45,7 @@ class Conditions:
         each = statistics.median(run["seconds_per_iteration"] for run in entry.runs)
         found = {"iterations": count, "seconds_per_iteration": each}
         solver, rank = entry.about["solver"], entry.about["rank"]
-        if entry.contestant == "recli" and solver in roofline.STEPS:
+        if entry.contestant == "recli" and entry.has_roofline and solver in roofline.STEPS:
             work = roofline.als_iteration(solver, users, items, pairs, rank, self.machine.cache_bytes)
             found["roofline"] = work.floor(self.machine) / each
         return found

@@ -47,6 +47,11 @@ class Entry:
     def is_ok(self) -> bool:
         return self.status == "ok"
 
+    @property
+    def has_roofline(self) -> bool:
+        """Does it run where the machine's ceilings were measured?"""
+        return self.is_ok and self.about.get("device", "cpu") == "cpu"
+
     def row(self) -> dict[str, Any]:
         """What its runs come to: median, least and most seconds, and where there are several runs noise =
         (most - least) / median."""

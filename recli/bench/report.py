@@ -11,10 +11,10 @@
 
 Of a row: race, contestant, solver, rank, device, k, size; status (ok, or why not); seconds (median), seconds_min,
 seconds_max, noise = (max - min) / median, repeats; peak_rss_bytes while the clock ran, and base_rss_bytes before there
-was data; ratio and memory_ratio to recli's in the same heat; roofline, the share of what the machine could do; and by
-race iterations, seconds_per_iteration, objective, convergence (seconds and objective after each iteration),
-artifact_bytes, users_per_second, rows_per_second, value_error, residual, metric@k, and metric@k_difference_mean, _low,
-_high to the row that is the reference, with a 95% interval.
+was data; ratio and memory_ratio to recli's in the same heat; roofline, the share of what the machine's CPUs could do
+(no column of rows that a GPU computed); and by race iterations, seconds_per_iteration, objective, convergence (seconds
+and objective after each iteration), artifact_bytes, users_per_second, rows_per_second, value_error, residual, metric@k,
+and metric@k_difference_mean, _low, _high to the row that is the reference, with a 95% interval.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def svd(bench: Bench, heading: Heading) -> list[dict[str, Any]]:
         if entry.is_ok:
             row["value_error"], row["residual"] = errors[entry.contestant]
             row |= {"iterations": powers[entry.contestant]} if powers[entry.contestant] else {}
-            if entry.contestant == "recli":
+            if entry.contestant == "recli" and entry.has_roofline:
                 row["roofline"] = _floor(bench, entry.runs[-1]["products"]) / row["seconds"]
     return rows
 

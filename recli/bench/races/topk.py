@@ -17,8 +17,9 @@ def topk(bench: Bench, heading: Heading) -> list[dict[str, Any]]:
         heat.measure(bench.config.repeats)
         rows = [entry.row() for entry in heat.entries]
     work = roofline.exhaustive_topk(len(P), len(Q), P.shape[1], k)
-    for row in rows:
-        if row["status"] == "ok":
+    for row, entry in zip(rows, heading.entries, strict=True):
+        if entry.is_ok:
             row["users_per_second"] = len(P) / row["seconds"]
+        if entry.has_roofline:
             row["roofline"] = work.floor(bench.conditions.machine) / row["seconds"]
     return rows
