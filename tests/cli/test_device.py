@@ -169,9 +169,41 @@ class TestOnTheShim:
         history.select(pl.col("literal").alias("user_id")).unique(maintain_order=True).write_csv("strangers.csv")
         assert not recli("factorize", sample / "ratings.parquet", "--rank", "12", "--device", "cpu", "-o", "m.npz").code
         for device in ("cpu", "gpu"):
-            made = ("--synthetic", "60x40x300", "--rank", "8", "--races", "train,topk", "--repeats", "1", "--peers", "none")
-        line = ("bench", *made, "--device", "cpu,gpu")
-        done = process(*line, "-o", "bench.json", env=environment)
+            line = ("score", "m.npz", *how.split(), "--device", device, "-o", f"{device}.csv")
+            run(recli, process, environment, *line)
+        cpu, gpu = (pl.read_csv(f"{device}.csv") for device in ("cpu", "gpu"))
+        assert len(cpu) > 40
+        if "history" in how:
+            np.testing.assert_allclose(gpu["score"], cpu["score"], rtol=1e-4, atol=1e-5)
+            cpu, gpu = cpu.drop("score"), gpu.drop("score")
+        assert_frame_equal(gpu, cpu, check_exact=True)
+
+    @pytest.mark.parametrize(
+        "how", ["bias", "rows", "lora", "rows --fit gradient --optimizer adagrad --epochs 1", "bilinear --epochs 1"]
+    )
+    def test_a_delta_is_the_cpus_but_for_rounding(
+        self, recli: Callable[..., Any], process: Process, sample: Path, environment: dict[str, str], how: str
+    ) -> None:
+        ratings = pl.read_parquet(sample / "ratings.parquet")
+        ratings.head(24_000).write_csv("old.csv")
+        ratings.tail(900).write_csv("new.csv")
+        assert not recli("factorize", "old.csv", "--rank", "6", "--device", "cpu", "-o", "m.npz").code
+        models = {}
+        for device in ("cpu", "gpu"):
+            tune = ("finetune", "m.npz", "new.csv", "--adapter", *how.split(), "--device", device)
+            run(recli, process, environment, *tune, "-o", f"{device}.npz")
+            merge = ("finetune", "m.npz", "--adapter-file", f"{device}.npz", "--merge", "-o", f"{device}-whole.npz")
+            assert not recli(*merge, "--device", "cpu").code
+            with np.load(f"{device}-whole.npz", allow_pickle=False) as found:
+                models[device] = found["P"] @ found["Q"].T + found["b_u"][:, None] + found["b_v"]
+        np.testing.assert_allclose(models["gpu"], models["cpu"], rtol=0, atol=2e-3 * np.abs(models["cpu"]).max())
+
+    def test_a_bench_has_rows_of_both_and_a_roofline_of_what_it_measured(
+        self, process: Process, environment: dict[str, str]
+    ) -> None:
+        """The machine's ceilings are those of its CPUs."""
+        made = ("--synthetic", "60x40x300", "--rank", "8", "--races", "train,topk", "--repeats", "1", "--peers", "none")
+        done = process("bench", *made, "--device", "cpu,gpu", "-o", "bench.json", env=environment)
         assert done.returncode == 0, done.stderr
         rows = json.loads(Path("bench.json").read_text())["rows"]
         assert [(row["race"], row["device"], row["status"]) for row in rows] == [
