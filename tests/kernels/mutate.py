@@ -34,12 +34,12 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("recli", "tests", "sample_data", "pyproject.toml")
 KERNELS = "recli/kernels/gpu"
 TESTS = {  # of tests/kernels, which a file's faults are put to; of prims.cuh: all
-    "gram.cu": ("gpu_products", "gpu_half_sweep", "products", "conformance"),
+    "gram.cu": ("gpu_products", "gpu_half_sweep", "gpu_memory", "products", "conformance"),
     "pairs.cu": ("pairs", "touched"),
-    "product.cu": ("gpu_products", "products"),
+    "product.cu": ("gpu_products", "gpu_memory", "products"),
     "rows.cu": ("touched", "products", "gpu_half_sweep"),
     "nominate.cu": ("gpu_topk", "topk"),
-    "solve.cu": ("gpu_half_sweep", "conformance"),
+    "solve.cu": ("gpu_half_sweep", "gpu_memory", "conformance"),
     "topk.cu": ("gpu_topk", "topk"),
 }
 OTHERS = ("gpu_memory",)

@@ -51,6 +51,13 @@ def test_short_rows_take_the_cpus_steps(gpu: Kernels, rank: int, steps: int) -> 
     assert_as_cpu(of_lengths(rank), gpu, steps=steps, relaxation=1.5)
 
 
+@pytest.mark.parametrize("schedule", [[0, 1], *SCHEDULES], ids=str)
+def test_rows_of_several_batches(gpu: Kernels, monkeypatch: pytest.MonkeyPatch, schedule: list[int]) -> None:
+    """Of 256 entries: no warp may be a batch ahead."""
+    monkeypatch.setattr(pytest.importorskip("cupy"), "SCHEDULE", schedule, raising=False)
+    assert_as_cpu(problem(9, [257, 300, 512, 3], 700), gpu, steps=2)
+
+
 @pytest.mark.usefixtures("long_rows")
 @pytest.mark.parametrize("rank", [1, 24, 65, 140])
 @pytest.mark.parametrize("steps", [1, 3])

@@ -63,13 +63,14 @@ def some_of(rng: np.random.Generator, users: int, items: int, most: int) -> Csr:
 
 
 def spy(gpu: SimpleNamespace, patch: pytest.MonkeyPatch, kernel: str, argument: int) -> list[Any]:
-    """What an argument, on the device, holds after each launch of a kernel."""
+    """What an argument is at each launch of a kernel; one on the device, what it holds after it."""
     launch, seen = gpu.cuda.launch, []
 
     def noted(name: str, *arguments: Any, shared: int = 0) -> None:
         launch(name, *arguments, shared=shared)
         if name == kernel:
-            seen.append(gpu.cuda.download(arguments[2 + argument]))
+            value = arguments[2 + argument]
+            seen.append(value if isinstance(value, int) else gpu.cuda.download(value))
 
     patch.setattr(gpu.cuda, "launch", noted)
     return seen
@@ -270,3 +271,28 @@ def test_an_index_from_a_file(gpu: SimpleNamespace, tmp_path: Path) -> None:
     for one, other in zip(found, ReferenceKernels().topk(items, users, 8, None), strict=True):
         np.testing.assert_array_equal(one, other)
     assert gpu.topk.topk(gpu.cuda, index, users[:0], 8, None)[0].shape == (0, 8)
+
+
+def test_a_block_goes_through_many_tiles(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is work for all processors: one tile's products while the next one's rows are on their way."""
+    monkeypatch.setattr(gpu.topk, "CANDIDATES", 128)
+    monkeypatch.setattr(gpu.topk, "PER_K", 2)
+    monkeypatch.setattr(gpu.topk, "BLOCKS", 1)
+    monkeypatch.setattr(gpu.cuda, "processors", 1)
+    tiles = spy(gpu, monkeypatch, "nominate.nominate", 11)
+    rng = np.random.default_rng(0)
+    for rank in (70, 9):  # columns in two chunks, and in one
+        assert is_exact(gpu, normal(rng, 5, rank), normal(rng, 1500, rank), 6)
+    assert max(tiles) > 3
+
+
+@pytest.mark.parametrize("schedule", [(0, 1), (1, 1), (2, 5)])
+def test_scores_that_rise_from_item_to_item(
+    gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, schedule: tuple[int, int]
+) -> None:
+    """Each is better than all before it, so buffers run over again and again, at any moment."""
+    shrink(monkeypatch, gpu.topk)
+    monkeypatch.setattr(gpu.cupy, "SCHEDULE", list(schedule), raising=False)
+    items = np.linspace(3, 1, 700, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    for k in (40, 55, 60):
+        assert is_exact(gpu, -np.ones((3, 3), np.float32), items, k)

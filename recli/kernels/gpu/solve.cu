@@ -56,7 +56,7 @@ __device__ __forceinline__ void read_vector(const float* from, float (&to)[SIZE]
 }
 
 // sums[k] over entries of coefficient y_k goes to out[k]. FIRST: with vector x, coefficients are t - w s and the terms
-// w s^2 - 2 t s are returned, a part by each thread; else they are w s.
+// w s^2 - 2 t s are returned, a part by each thread; else they are w s. A barrier must come before the next pass.
 template <bool FIRST, typename T>
 __device__ double pass(const T* Y, float scale, const Entries& entries, int n, int width, bool keep, T* kept,
                        const float* vector, float* out, const Scratch& scratch, int lanes, int groups) {
@@ -68,6 +68,7 @@ __device__ double pass(const T* Y, float scale, const Entries& entries, int n, i
   float mine[V::size];  // columns of the vector that stay with a lane: all of them, unless rows are long
   if (lane * V::size < width) read_vector(vector + lane * V::size, mine);
   for (int k = tid; k < groups * width; k += threads) scratch.sums[k] = 0.f;
+  __syncthreads();  // without entries there is no other before the sums are taken
   for (int first = 0; first < n; first += BATCH) {
     const int count = min(BATCH, n - first);
     for (int j = tid; j < count; j += threads) scratch.at[j] = entries.indices[first + j];
@@ -125,13 +126,11 @@ __device__ double pass(const T* Y, float scale, const Entries& entries, int n, i
     }
     __syncthreads();
   }
-  __syncthreads();  // where there are no entries, none has been met yet
-  for (int k = tid; k < width; k += threads) {
+  for (int k = tid; k < width; k += threads) {  // whose thread it is in all that follows, too
     float sum = 0.f;
     for (int g = 0; g < groups; ++g) sum += scratch.sums[g * width + k];
     out[k] = sum;
   }
-  __syncthreads();
   return data;
 }
 

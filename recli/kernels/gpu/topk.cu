@@ -67,7 +67,7 @@ __device__ __forceinline__ int search_all(const Pairs& pairs, uint64_t* keys, in
   for (long long start = first;; start += ROUND) {
     __syncthreads();
     count = *state;
-    __syncthreads();
+    __syncthreads();  // before any warp adds to it
     if (start >= behind || count > capacity - ROUND) {
       sort_found(keys, count);
       count = min(count, k);
@@ -84,7 +84,6 @@ __device__ __forceinline__ int search_all(const Pairs& pairs, uint64_t* keys, in
       const uint64_t key = found(score, num);
       if (key > enough && !listed(num, list, length)) keys[atomicAdd(state, 1)] = key;
     }
-    __syncwarp();
   }
 }
 
@@ -182,7 +181,6 @@ compress(uint64_t* candidates, long long capacity, int* counts, int* kept, int* 
       keys[i] = candidate((float)here + (margin * scales[place] + extra), place);
     }
     fresh = there;
-    __syncthreads();
   }
   if (length && fresh < there) {  // what is not in the filter is not in the list
     filter[tid] = 0;

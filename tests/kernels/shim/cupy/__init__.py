@@ -90,8 +90,16 @@ class _Memory:
         self.taken = taken
         memory.used += taken
         self.at = _allocator.shim_allocate(self.size)
-        words = self.size // 4  # no number, and as an index a place that nobody has
-        np.frombuffer((ctypes.c_char * (4 * words)).from_address(self.at), np.uint32)[:] = 0x7FFFFFFF
+        whole = -(-self.size // 16) * 16  # no numbers, and as indices places that nobody has
+        every = np.frombuffer((ctypes.c_char * whole).from_address(self.at), np.uint8)
+        every.view(np.uint32)[:] = 0x7FFFFFFF
+        self._tail = every[self.size :]
+        self._untouched = self._tail.tobytes()
+
+    def check(self, kernel: str) -> None:
+        """Of what an address that cannot be guarded hides: the rest of the last 16 bytes."""
+        if self._tail.tobytes() != self._untouched:
+            raise ShimError(f"{kernel}: memory is written beyond its {self.size} bytes")
 
     def __del__(self) -> None:
         if self.size:
@@ -323,7 +331,9 @@ class RawKernel:
             error = self._launch(*sizes, ctypes.c_size_t(shared_mem), order, ctypes.c_uint64(seed), pointers)
             if error:
                 raise ShimError(f"{self._name}: {error.decode()}")
-            assert arguments  # which keeps their memory
+            for argument in arguments:  # which keeps their memory, too
+                if isinstance(argument, ndarray) and argument._memory:
+                    argument._memory.check(self._name)
 
         _current[-1].waiting.append(run)
 
