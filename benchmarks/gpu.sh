@@ -27,14 +27,14 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 size=${SYNTHETIC:-138kx27kx20M} ranks=${RANKS:-128 64 256} k=${K:-100}
-test_seconds=${TEST_SECONDS:-110} budget=${BUDGET:-210} bench_seconds=${BENCH_SECONDS:-80}
+test_seconds=${TEST_SECONDS:-110} budget=${BUDGET:-200} bench_seconds=${BENCH_SECONDS:-60}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/site" "$work/tests"
 
 for folder in "${WHEELS:-}" "$root/wheels" "$root/../wheels"; do
   if [ -n "$folder" ] && compgen -G "$folder/*.whl" >/dev/null; then
-    timeout 60 "$python" -m pip install -q --no-index --no-deps --no-compile --disable-pip-version-check \
+    timeout 45 "$python" -m pip install -q --no-index --no-deps --no-compile --disable-pip-version-check \
       --root-user-action=ignore --target "$work/site" "$folder"/*.whl || echo "wheels of $folder: not installed" >&2
     break
   fi
@@ -56,8 +56,8 @@ for file in $tests; do
   fi
 done
 
-echo "benchmarks/gpu.py, at most $((budget + 50)) s"
-timeout -k 5 $((budget + 50)) "$python" "$root/benchmarks/gpu.py" --synthetic "$size" --rank $ranks -k "$k" \
+echo "benchmarks/gpu.py, at most $((budget + 40)) s"
+timeout -k 5 $((budget + 40)) "$python" "$root/benchmarks/gpu.py" --synthetic "$size" --rank $ranks -k "$k" \
   --budget "$budget" --json "$work/gpu.json" 2>"$work/gpu.log"
 echo $? >"$work/gpu.code"
 cat "$work/gpu.log" >&2
