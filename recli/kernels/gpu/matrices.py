@@ -50,6 +50,7 @@ class SparseMatrix:
         self._targets: tuple[Floats, Array] | None = None
         self._by_length: dict[int, ByLength] = {}
         self._block = 0  # entries at a time: all of them
+        self._divided: tuple[int, list[tuple[int, int]]] = (0, [])
         if len(csr.indices) * ENTRY_BYTES > KEPT_SHARE * cuda.left:
             self.evict()
         cuda.keep(self)
@@ -128,10 +129,13 @@ class SparseMatrix:
 
     def _bounds(self) -> list[tuple[int, int]]:
         """Of parts with at most `_block` entries, or one row."""
+        if self._divided[0] == self._block:
+            return self._divided[1]
         self._by_length.clear()
-        bounds, first, indptr = [], 0, self.csr.indptr
+        bounds, first, indptr = list[tuple[int, int]](), 0, self.csr.indptr
         while first < len(self):
             behind = int(np.searchsorted(indptr, indptr[first] + self._block, side="right")) - 1
             bounds.append((first, max(first + 1, behind)))
             first = bounds[-1][1]
+        self._divided = self._block, bounds
         return bounds
