@@ -32,6 +32,8 @@ from recli.io.sources import Source
 ALIGNMENT = 64
 LONGEST_HEADER = 1 << 20
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name (APPNOTE.TXT 4.3.7)
+_DIRECTORY_END = 22  # bytes of the record behind a zip's directory, before its comment (4.3.16)
+_NOT_HERE = 0xFFFF  # a count there that is elsewhere (zip64)
 _ZIP64_EXTRA = 20  # zipfile adds this to the local header when it is told to expect a large member
 _PADDING_ID = 0x6372  # an extra field of our own, to be skipped by readers
 # What NumPy writes before plain numbers. Its own reader evaluates a Python literal, which damage makes warn or raise
@@ -85,6 +87,7 @@ def read_npz(file: BinaryIO, kind: type[A], name: str, *, checked: bool = True) 
     with npz_errors(name):
         size = file.seek(0, 2)
         with zipfile.ZipFile(file) as archive:
+            _check_count(file, archive, size)
             members: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
                 member = info.filename.removesuffix(".npy")
@@ -135,6 +138,14 @@ def fingerprint(found: Source) -> str:
     with npz_errors(found.name), zipfile.ZipFile(found.files[0]) as archive:
         members = [(info.filename, info.file_size, info.CRC) for info in archive.infolist()]
     return hashlib.sha256(json.dumps(members).encode()).hexdigest()
+
+
+def _check_count(file: BinaryIO, archive: zipfile.ZipFile, size: int) -> None:
+    """zipfile does not: a length damaged in the directory hides the members behind it, optional arrays among them."""
+    file.seek(size - _DIRECTORY_END - len(archive.comment))
+    (count,) = struct.unpack("<H", file.read(_DIRECTORY_END)[10:12])
+    if count not in (len(archive.infolist()), _NOT_HERE):
+        raise DataError(f"its directory promises {count} arrays, {len(archive.infolist())} are in it (damaged file)")
 
 
 def _read_member(file: BinaryIO, info: zipfile.ZipInfo, size: int, checked: bool = True) -> NDArray[Any]:

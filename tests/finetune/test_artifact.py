@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -184,6 +184,7 @@ def test_whatever_an_array_holds_it_is_read_or_refused(name: str, array: NDArray
 
 
 @given(at=st.integers(0, 10**9), bit=st.integers(0, 7))
+@example(at=7266, bit=0)  # a comment's length, in the directory
 def test_a_file_with_any_bit_flipped_is_refused_or_the_same(at: int, bit: int) -> None:
     whole = io.BytesIO()
     wanted = delta()

@@ -236,3 +236,18 @@ def test_an_artifact_repacked_by_another_zip_program_is_read_as_aligned_arrays()
         model = read(zipped([("x" * pad + "0.npy", npy(np.zeros(1))), *members()]))
         assert_same(model, factors())
         assert all(array.flags.aligned for array in model.arrays().values())
+
+
+def test_a_directory_entry_that_swallows_the_next_ones_is_refused() -> None:
+    """A flipped bit in the length of a comment: what is behind it, optional arrays, is not there any more."""
+    whole = packed(factors())
+    entry = whole.rindex(b"seen_indptr.npy", 0, whole.rindex(b"PK\x05\x06")) - 46  # in the directory
+    assert whole[entry : entry + 4] == b"PK\x01\x02"
+    rest = whole.rindex(b"PK\x05\x06") - (entry + 46 + len("seen_indptr.npy"))
+    extra = struct.unpack("<H", whole[entry + 30 : entry + 32])[0]
+    data = bytearray(whole)
+    data[entry + 32 : entry + 34] = struct.pack("<H", rest - extra)
+    with zipfile.ZipFile(io.BytesIO(bytes(data))) as archive:
+        assert "seen_indices.npy" not in archive.namelist()
+    with pytest.raises(DataError, match=r"a\.npz: its directory promises \d+ arrays, \d+ are in it"):
+        read(bytes(data))
