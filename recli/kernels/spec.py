@@ -81,6 +81,15 @@ class Rule(NamedTuple):
         forgotten = 1 - self.beta1 if self.kind == "sgd" and self.beta1 < 1 else 1.0
         return self.rate * self.l1 / forgotten
 
+    @property
+    def numbers(self) -> Floats:
+        """What a step's kernel takes: rate, beta1, beta2, epsilon, decay, shrink, l2; by what a moment divided by 1 -
+        beta^step is multiplied, both of them (1 where it is not adam); scale.
+        """
+        first, second = (1 / (1 - beta**self.step) if self.kind == "adam" else 1 for beta in (self.beta1, self.beta2))
+        own = (self.rate, self.beta1, self.beta2, self.epsilon, self.decay, self.shrink, self.l2)
+        return np.array([*own, first, second, self.scale], np.float32)
+
 
 class Kernels(Protocol):
     """One device. `Any` below is the backend's own handle."""

@@ -142,21 +142,7 @@ def step(
 ) -> None:
     rows = np.arange(len(parameter)) if nums is None else nums
     first, second = (moments + [parameter] * 2)[:2]  # not touched where the rule has none
-    settings = np.array(
-        [
-            rule.rate,
-            rule.beta1,
-            rule.beta2,
-            rule.epsilon,
-            rule.decay,
-            rule.shrink,
-            rule.l2,
-            1 / (1 - rule.beta1**rule.step) if rule.kind == "adam" else 1,
-            1 / (1 - rule.beta2**rule.step) if rule.kind == "adam" else 1,
-            rule.scale,
-        ],
-        F,
-    )
+    settings = rule.numbers
     kind = KINDS.index(rule.kind) if moments or rule.kind != "sgd" else -1
     run(
         lambda at: _step(kind, settings, parameter, first, second, rows, gradient, at, min(at + ROWS, len(rows)), rank),
@@ -177,7 +163,7 @@ def _step(
     behind: Any,
     rank: Any,
 ) -> None:
-    """`spec.Rule`, row by row. kind: a place in KINDS, -1 for sgd without momentum; settings: see `step`."""
+    """`spec.Rule`, row by row. kind: a place in KINDS, -1 for sgd without momentum; settings: its numbers."""
     rate, beta1, beta2, epsilon = settings[0], settings[1], settings[2], settings[3]
     kept, least, l2 = F(1) - settings[0] * settings[4], settings[5], settings[6]
     first_scale, second_scale, scale = settings[7], settings[8], settings[9]

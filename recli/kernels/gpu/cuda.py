@@ -49,7 +49,7 @@ class Cuda:
             device = cupy.cuda.Device(number)
             device.use()
             self._pool.free_all_blocks()
-            free, self.total = cupy.cuda.runtime.memGetInfo()
+            free, _ = cupy.cuda.runtime.memGetInfo()
             self._capability = device.compute_capability
             self.processors = int(device.attributes["MultiProcessorCount"])
             self.shared_limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
@@ -133,7 +133,7 @@ class Cuda:
         kernel(blocks, (threads,), tuple(map(_argument, arguments)), shared_mem=shared)
 
     def synchronize(self) -> None:
-        cupy.cuda.get_current_stream().synchronize()
+        self.work.synchronize()
 
     @property
     def work(self) -> Any:

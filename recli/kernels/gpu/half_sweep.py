@@ -8,7 +8,7 @@ length run together, so that each block has as much shared memory as it needs an
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,12 @@ class Side(NamedTuple):
     tolerance: float
     relaxation: float
     terms: Array
+
+    @property
+    def problem(self) -> tuple[Any, ...]:
+        """What both kinds of rows are solved with, in the kernels' order."""
+        vectors = (self.gram_diagonal, self.regularization, self.spread, self.frozen)
+        return (*vectors, self.rows.shape[1], self.steps, self.tolerance, self.relaxation)
 
 
 def half_sweep(
@@ -131,14 +137,7 @@ def _solve_sparse(
             solve.rows,
             side.rows,
             side.scale,
-            side.gram_diagonal,
-            side.regularization,
-            side.spread,
-            side.frozen,
-            width,
-            side.steps,
-            side.tolerance,
-            side.relaxation,
+            *side.problem,
             keep,
             lanes,
             groups,
@@ -193,14 +192,7 @@ def _solve_dense(
             sums,
             matrix.indptr,
             solve.rows,
-            side.gram_diagonal,
-            side.regularization,
-            side.spread,
-            side.frozen,
-            width,
-            side.steps,
-            side.tolerance,
-            side.relaxation,
+            *side.problem,
             side.terms,
             shared=4 * (96 + 5 * width),
         )

@@ -119,22 +119,6 @@ def step(
     nums: NDArray[np.int64] | None,
     gradient: Table,
 ) -> None:
-    is_adam = rule.kind == "adam"
-    settings = np.array(
-        [
-            rule.rate,
-            rule.beta1,
-            rule.beta2,
-            rule.epsilon,
-            rule.decay,
-            rule.shrink,
-            rule.l2,
-            1 / (1 - rule.beta1**rule.step) if is_adam else 1,
-            1 / (1 - rule.beta2**rule.step) if is_adam else 1,
-            rule.scale,
-        ],
-        np.float32,
-    )
     first, second = ([moment.rows for moment in moments] + [None, None])[:2]
     kind = 1 + KINDS.index(rule.kind) if moments else 0
     size = len(gradient) * gradient.width
@@ -144,7 +128,7 @@ def step(
         blocks_of(size),
         THREADS,
         kind,
-        cuda.upload(settings),
+        cuda.upload(rule.numbers),
         parameter.rows,
         first,
         second,
