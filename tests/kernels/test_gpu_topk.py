@@ -20,12 +20,12 @@ SMALL = {"CANDIDATES": 128, "PER_K": 2, "USERS": 128, "TILES": 1, "SHARED_BYTES"
 
 @pytest.fixture(scope="module")
 def gpu() -> SimpleNamespace:
-    """topk: the module under test; cupy: what it runs on; cuda: of that."""
+    """topk, item_index: the modules under test; cupy: what it runs on; cuda: of that."""
     cupy = pytest.importorskip("cupy")  # conftest.py says which
-    from recli.kernels.gpu import topk
+    from recli.kernels.gpu import item_index, topk
     from recli.kernels.gpu.cuda import Cuda
 
-    return SimpleNamespace(topk=topk, cupy=cupy, cuda=Cuda(0, None))
+    return SimpleNamespace(topk=topk, item_index=item_index, cupy=cupy, cuda=Cuda(0, None))
 
 
 @pytest.fixture(params=[False, True], ids=["usual", "small"])
@@ -41,7 +41,7 @@ def shrink(patch: pytest.MonkeyPatch, topk: ModuleType) -> None:
 
 
 def search(gpu: SimpleNamespace, users: Floats, items: Floats, k: int, out: Csr | None = None) -> tuple[Nums, Floats]:
-    found: tuple[Nums, Floats] = gpu.topk.topk(gpu.cuda, gpu.topk.index_items(gpu.cuda, items), users, k, out)
+    found: tuple[Nums, Floats] = gpu.topk.topk(gpu.cuda, gpu.item_index.index_items(gpu.cuda, items), users, k, out)
     return found
 
 
@@ -153,7 +153,7 @@ def test_items_out_of_reach_are_not_looked_at(gpu: SimpleNamespace, monkeypatch:
     rng = np.random.default_rng(0)
     users, items = np.abs(normal(rng, 128, 8)), np.abs(normal(rng, 1000, 8))
     items[100:] *= 1e-3
-    index = gpu.topk.index_items(gpu.cuda, items)
+    index = gpu.item_index.index_items(gpu.cuda, items)
     with index.on_device() as copies:
         copies.halves[128:].set(np.full((872, 16), 0x7BFF, np.uint16))  # as large as can be: whoever looks sees
     counts = spy(gpu, monkeypatch, "nominate.nominate", 14)
@@ -215,7 +215,7 @@ def test_scores_are_within_their_bounds(gpu: SimpleNamespace, monkeypatch: pytes
     rng = np.random.default_rng(0)
     users = normal(rng, 30, 100) * (10.0 ** rng.uniform(-9, 0, (30, 100))).astype(np.float32)
     items = normal(rng, 128, 100) * (10.0 ** rng.uniform(-9, 0, (128, 100))).astype(np.float32)
-    index = gpu.topk.index_items(gpu.cuda, items)
+    index = gpu.item_index.index_items(gpu.cuda, items)
     found = spy(gpu, monkeypatch, "nominate.nominate", 15)
     facts = spy(gpu, monkeypatch, "nominate.begin", 9)
     gpu.topk.topk(gpu.cuda, index, users, 128, None)
@@ -241,7 +241,7 @@ def test_little_memory_makes_small_blocks(
 ) -> None:
     rng = np.random.default_rng(0)
     users, items = normal(rng, 600, 10), normal(rng, 300, 10)
-    index = gpu.topk.index_items(gpu.cuda, items)
+    index = gpu.item_index.index_items(gpu.cuda, items)
     with index.on_device():
         pass
     ran = spy(gpu, monkeypatch, "nominate.begin", 9)
@@ -252,8 +252,9 @@ def test_little_memory_makes_small_blocks(
     nums, _ = gpu.topk.topk(gpu.cuda, index, users, 5, None)
     np.testing.assert_array_equal(nums, ReferenceKernels().topk(items, users, 5, None)[0])
     assert len(ran) > 1
-    assert index.evict()
-    assert not index.evict()
+    assert index.evictable
+    index.evict()
+    assert not index.evictable
     np.testing.assert_array_equal(gpu.topk.topk(gpu.cuda, index, users[:9], 5, None)[0], nums[:9])
 
 
@@ -261,12 +262,12 @@ def test_an_index_from_a_file(gpu: SimpleNamespace, tmp_path: Path) -> None:
     """Its rows wider than the users', and memory-mapped."""
     rng = np.random.default_rng(0)
     users, items = normal(rng, 9, 10), normal(rng, 300, 10)
-    arrays = gpu.topk.index_items(gpu.cuda, items).arrays
+    arrays = gpu.item_index.index_items(gpu.cuda, items).arrays
     np.save(tmp_path / "rows.npy", np.pad(arrays["rows"], ((0, 0), (0, 54))))
     arrays["rows"] = np.load(tmp_path / "rows.npy", mmap_mode="r")
     for name in ("norms", "order"):
         arrays[name].flags.writeable = False
-    index = gpu.topk.index_from(gpu.cuda, arrays)
+    index = gpu.item_index.index_from(gpu.cuda, arrays)
     found = gpu.topk.topk(gpu.cuda, index, users, 8, None)
     for one, other in zip(found, ReferenceKernels().topk(items, users, 8, None), strict=True):
         np.testing.assert_array_equal(one, other)

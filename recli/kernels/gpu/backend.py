@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recli.ids import Csr
-from recli.kernels.gpu import products, tables, topk
+from recli.kernels.gpu import item_index, pairs, products, tables, topk, touched
 from recli.kernels.gpu.cuda import Cuda
 from recli.kernels.gpu.half_sweep import half_sweep
 from recli.kernels.gpu.matrices import SparseMatrix
@@ -38,7 +38,7 @@ class GpuKernels:
         return tables.upload(self._cuda, rows)
 
     def view(self, rows: Floats) -> Table:
-        return tables.upload(self._cuda, rows)
+        return tables.upload(self._cuda, rows, borrow=True)
 
     def host(self, table: Table) -> Floats:
         return tables.download(self._cuda, table)
@@ -80,25 +80,25 @@ class GpuKernels:
             frozen=frozen,
         )
 
-    def index_items(self, items: Floats) -> topk.ItemIndex:
-        return topk.index_items(self._cuda, items)
+    def index_items(self, items: Floats) -> item_index.ItemIndex:
+        return item_index.index_items(self._cuda, items)
 
-    def index_arrays(self, index: topk.ItemIndex) -> dict[str, NDArray[Any]]:
+    def index_arrays(self, index: item_index.ItemIndex) -> dict[str, NDArray[Any]]:
         return index.arrays
 
-    def index_from(self, arrays: Mapping[str, NDArray[Any]]) -> topk.ItemIndex:
-        return topk.index_from(self._cuda, arrays)
+    def index_from(self, arrays: Mapping[str, NDArray[Any]]) -> item_index.ItemIndex:
+        return item_index.index_from(self._cuda, arrays)
 
-    def topk(self, index: topk.ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
+    def topk(self, index: item_index.ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
         return topk.topk(self._cuda, index, users, k, excluded)
 
     def score_pairs(
         self, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
     ) -> Floats:
-        return tables.score_pairs(self._cuda, users, items, user_nums, item_nums)
+        return pairs.score_pairs(self._cuda, users, items, user_nums, item_nums)
 
     def zeros(self, rows: int, rank: int) -> Table:
-        return Table(self._cuda.zeros((rows, tables.padded_width(rank))), rank)
+        return tables.zeros(self._cuda, rows, rank)
 
     def take(
         self,
@@ -107,24 +107,24 @@ class GpuKernels:
         changes: Table | None = None,
         changed_at: NDArray[np.int64] | None = None,
     ) -> Table:
-        return tables.take(self._cuda, rows, nums, changes, changed_at)
+        return touched.take(self._cuda, rows, nums, changes, changed_at)
 
     def add_rows(self, table: Table, rows: Table, nums: NDArray[np.int64], scale: float = 1.0) -> None:
-        tables.add_rows(self._cuda, table, rows, nums, scale)
+        touched.add_rows(self._cuda, table, rows, nums, scale)
 
     def add_product(self, table: Table, left: Table, coefficients: NDArray[np.float64]) -> None:
         products.add_product(self._cuda, table, left, coefficients)
 
     def pair_dots(self, users: Table, items: Table, user_at: Nums, item_at: Nums) -> Floats:
-        return tables.pair_dots(self._cuda, users, items, user_at, item_at)
+        return pairs.pair_dots(self._cuda, users, items, user_at, item_at)
 
     def pair_gradients(
         self, users: Table, items: Table, user_at: Nums, item_at: Nums, slopes: Floats
     ) -> tuple[Table, Table]:
-        by_user = tables.pair_sums(self._cuda, user_at, item_at, slopes, items, len(users))
-        return by_user, tables.pair_sums(self._cuda, item_at, user_at, slopes, users, len(items))
+        by_user = pairs.pair_sums(self._cuda, user_at, item_at, slopes, items, len(users))
+        return by_user, pairs.pair_sums(self._cuda, item_at, user_at, slopes, users, len(items))
 
     def step(
         self, rule: Rule, parameter: Table, moments: Sequence[Table], nums: NDArray[np.int64] | None, gradient: Table
     ) -> None:
-        tables.step(self._cuda, rule, parameter, moments, nums, gradient)
+        touched.step(self._cuda, rule, parameter, moments, nums, gradient)

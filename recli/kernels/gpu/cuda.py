@@ -12,32 +12,21 @@ import os
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cupy
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from recli.errors import BusyError, DeviceError
+from recli.errors import DeviceError
 from recli.kernels.device import version_text
+from recli.kernels.gpu.memory import DeviceMemoryError, Evictable, Shares, halving
 from recli.kernels.gpu.sources import OPTIONS, source
 
 SPARE_BYTES = 64 << 20  # of the device's memory, left to the driver and to compiled kernels
 TOO_NEW = 35  # cudaErrorInsufficientDriver
 
 Array = Any  # on the device: cupy.ndarray
-
-
-class Evictable(Protocol):
-    """What keeps something on the device that it can do without."""
-
-    def evict(self) -> int:
-        """Lets go of it: how many bytes."""
-        ...
-
-
-class DeviceMemoryError(BusyError):
-    """What is needed does not fit in the device's memory."""
 
 
 class Cuda:
@@ -57,6 +46,7 @@ class Cuda:
             raise DeviceError(f"GPU {number} does not start: {error}; use --device cpu") from error
         self.limit = max(1, min(int(free) - SPARE_BYTES, limit or int(free)))
         self._pool.set_limit(size=self.limit)
+        self.shares = Shares()
         self._modules: dict[str, Any] = {}
         self._kernels: dict[str, Any] = {}
         self._evictable: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -66,6 +56,11 @@ class Cuda:
         """Bytes that can still be had."""
         used: int = self._pool.used_bytes()
         return max(0, self.limit - used)
+
+    @property
+    def available(self) -> int:
+        """The same, with what others can do without."""
+        return self.left + sum(int(each.evictable) for each in self._evictable)
 
     def keep(self, evictable: Evictable) -> None:
         """Where memory runs out, it will be asked for what it can do without."""
@@ -78,7 +73,10 @@ class Cuda:
                 return cupy.empty(shape, dtype)
             except cupy.cuda.memory.OutOfMemoryError:
                 self._pool.free_all_blocks()
-                if not sum(evictable.evict() for evictable in list(self._evictable)):
+                largest = max(self._evictable, key=lambda each: each.evictable, default=None)
+                if largest and largest.evictable:
+                    largest.evict()
+                else:
                     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
                     used = self._pool.used_bytes()
                     raise DeviceMemoryError(
@@ -90,20 +88,16 @@ class Cuda:
         """An array [n, *shape] to work with block by block: n is `most`, or half of it again and again until it fits,
         but `least`. Raises DeviceMemoryError where that does not.
         """
-        n = max(most, least)
-        while True:
-            try:
-                return self.empty((n, *shape), dtype)
-            except DeviceMemoryError:
-                if n == least:
-                    raise
-                n = max(least, n // 2)
+        return halving(lambda n: self.empty((n, *shape), dtype), most, least)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
         array = self.empty(shape, dtype)
+        self.clear(array)
+        return array
+
+    def clear(self, array: Array) -> None:
         if array.nbytes:
             array.data.memset_async(0, array.nbytes)
-        return array
 
     def upload(self, host: NDArray[Any]) -> Array:
         """A copy on the device, C-order."""

@@ -232,13 +232,13 @@ solve_dense(const int* rows, const int* slots, float* products, float* sums, con
   }
 }
 
-// The sums of terms [rows, 3], in one block.
+// sums (IN/OUT) += those of terms [rows, 3], in one block.
 extern "C" __global__ void __launch_bounds__(1024) add_terms(const double* terms, long long rows, double* sums) {
   SHARED(double, scratch);
   for (int term = 0; term < 3; ++term) {
     double part = 0;
     for (long long row = threadIdx.x; row < rows; row += blockDim.x) part += terms[3 * row + term];
     part = block_sum(part, scratch);
-    if (threadIdx.x == 0) sums[term] = part;
+    if (threadIdx.x == 0) sums[term] += part;
   }
 }

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recli.kernels.gpu import products, tables
-from recli.kernels.gpu.cuda import Array, Cuda, DeviceMemoryError
+from recli.kernels.gpu.cuda import Array, Cuda
 from recli.kernels.gpu.matrices import Part, SparseMatrix
+from recli.kernels.gpu.memory import DeviceMemoryError
 from recli.kernels.gpu.tables import Table
 from recli.kernels.halves import half_exponent
-from recli.kernels.spec import Floats, SweepStats
+from recli.kernels.spec import Floats, Nums, SweepStats
 
 BUCKETS = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # entries of a row: those up to each are solved together
 # Rows with more entries, and more than so many times the rank, have their Gram matrix built: it is gathered for once,
@@ -30,24 +31,21 @@ BATCH = 256  # of solve.cu
 
 
 class Side(NamedTuple):
-    """What all rows of a sweep share: see solve.cu for rows and scale."""
+    """What all rows of a sweep share. scale: of the rows that are gathered, see solve.cu."""
 
-    rows: Array
     scale: float
     gram_diagonal: Array
-    regularization: Array
     spread: Array
     frozen: Array
+    width: int
     steps: int
     tolerance: float
     relaxation: float
-    terms: Array
 
-    @property
-    def problem(self) -> tuple[Any, ...]:
+    def problem(self, part: Part) -> tuple[Any, ...]:
         """What both kinds of rows are solved with, in the kernels' order."""
-        vectors = (self.gram_diagonal, self.regularization, self.spread, self.frozen)
-        return (*vectors, self.rows.shape[1], self.steps, self.tolerance, self.relaxation)
+        vectors = (self.gram_diagonal, part.regularization, self.spread, self.frozen)
+        return (*vectors, self.width, self.steps, self.tolerance, self.relaxation)
 
 
 def half_sweep(
@@ -79,34 +77,23 @@ def half_sweep(
     rows, scale = _source(cuda, fixed, spectrum, steps)
     mask = np.zeros(width, np.uint8)
     mask[list(frozen)] = 1
-    side = Side(
-        rows,
-        scale,
-        cuda.upload(gram_diagonal),
-        cuda.upload(regularization),
-        cuda.upload(spread),
-        cuda.upload(mask),
-        steps,
-        float(tolerance),
-        float(relaxation),
-        cuda.empty((len(matrix), 3), np.float64),
-    )
-    for part in matrix.parts(targets):
-        by_length = matrix.by_length(part.first, part.behind)
-        longest = max(DENSE_ENTRIES, DENSE_RANKS * width)
-        dense = int(np.searchsorted(-by_length.lengths, -longest, side="left"))
-        _solve_dense(cuda, side, matrix, part, solve, by_length.host[:dense], by_length.lengths[:dense])
-        _solve_sparse(cuda, side, matrix, part, solve, by_length.rows[dense:], by_length.lengths[dense:])
-    sums = cuda.empty(3, np.float64)
-    cuda.launch("gram.add_terms", 1, 1024, side.terms, len(matrix), sums, shared=256)
+    diagonals = cuda.upload(gram_diagonal), cuda.upload(spread), cuda.upload(mask)
+    side = Side(scale, *diagonals, width, steps, float(tolerance), float(relaxation))
+    sums = cuda.zeros(3, np.float64)
+    for part in matrix.parts(rows, solve.rows, targets, regularization):
+        indptr, n = matrix.csr.indptr[part.first : part.behind + 1], part.behind - part.first
+        lengths, longest = np.diff(indptr)[part.host_order], max(DENSE_ENTRIES, DENSE_RANKS * width)
+        dense = int(np.searchsorted(-lengths, -longest, side="left"))
+        terms = cuda.empty((n, 3), np.float64)
+        _solve_dense(cuda, side, part, indptr, part.host_order[:dense], lengths[:dense], terms)
+        _solve_sparse(cuda, side, part, part.order[dense:], lengths[dense:], terms)
+        cuda.launch("gram.add_terms", 1, 1024, terms, n, sums, shared=256)
     return SweepStats(*map(float, cuda.download(sums)))
 
 
-def _solve_sparse(
-    cuda: Cuda, side: Side, matrix: SparseMatrix, part: Part, solve: Table, rows: Array, lengths: NDArray[np.int64]
-) -> None:
+def _solve_sparse(cuda: Cuda, side: Side, part: Part, rows: Array, lengths: NDArray[np.int64], terms: Array) -> None:
     """The part's rows of few entries, the longest first."""
-    width, item = solve.width, side.rows.dtype.itemsize
+    width, item = side.width, part.gathered.dtype.itemsize
     vector = 16 // item
     lanes = 1
     while lanes < 32 and lanes * vector < width:
@@ -120,7 +107,7 @@ def _solve_sparse(
         kept = longest * width * item
         if shared > cuda.shared_limit:
             raise DeviceMemoryError(
-                f"rank {solve.rank}: {shared} bytes of a GPU block's memory are needed, there are {cuda.shared_limit}: "
+                f"rank {width}: {shared} bytes of a GPU block's memory are needed, there are {cuda.shared_limit}: "
                 "use a smaller --rank, or --device cpu"
             )
         keep = shared + kept <= cuda.shared_limit
@@ -128,20 +115,20 @@ def _solve_sparse(
             "solve.solve_rows" if item == 4 else "solve.solve_rows_half",
             behind - first,
             threads,
-            matrix.indptr,
+            part.indptr,
             part.origin,
             part.indices,
             part.weights,
             part.targets,
             rows[first:behind],
-            solve.rows,
-            side.rows,
+            part.out,
+            part.gathered,
             side.scale,
-            *side.problem,
+            *side.problem(part),
             keep,
             lanes,
             groups,
-            side.terms,
+            terms,
             shared=shared + keep * kept,
         )
 
@@ -149,16 +136,16 @@ def _solve_sparse(
 def _solve_dense(
     cuda: Cuda,
     side: Side,
-    matrix: SparseMatrix,
     part: Part,
-    solve: Table,
-    rows: NDArray[np.int32],
+    indptr: NDArray[np.int64],
+    rows: Nums,
     lengths: NDArray[np.int64],
+    terms: Array,
 ) -> None:
     """The part's rows of many entries, as many at a time as have room for their chunks' matrices."""
     if not len(rows):
         return
-    width = solve.width
+    width = side.width
     counts = -(-lengths // CHUNK)
     grams = cuda.scratch(min(int(counts.sum()), DENSE_BYTES // (4 * width * width)), int(counts.max()), width * width)
     sums = cuda.empty((len(grams), width))
@@ -168,12 +155,12 @@ def _solve_dense(
         taken = int(np.searchsorted(slots, len(grams), side="right")) - 1
         slots, here = slots[: taken + 1], slice(done, done + taken)
         number = np.arange(slots[-1]) - np.repeat(slots[:-1], counts[here])
-        start = np.repeat(matrix.csr.indptr[rows[here]], counts[here]) + CHUNK * number
-        behind = np.minimum(start + CHUNK, np.repeat(matrix.csr.indptr[rows[here] + 1], counts[here]))
+        start = np.repeat(indptr[rows[here]], counts[here]) + CHUNK * number
+        behind = np.minimum(start + CHUNK, np.repeat(indptr[rows[here] + 1], counts[here]))
         products.launch_gram(
             cuda,
-            side.rows,
-            side.rows,
+            part.gathered,
+            part.gathered,
             side.scale,
             (cuda.upload(start), cuda.upload(behind)),
             len(start),
@@ -190,10 +177,10 @@ def _solve_dense(
             cuda.upload(slots.astype(np.int32)),
             grams,
             sums,
-            matrix.indptr,
-            solve.rows,
-            *side.problem,
-            side.terms,
+            part.indptr,
+            part.out,
+            *side.problem(part),
+            terms,
             shared=4 * (96 + 5 * width),
         )
         done += taken
@@ -211,19 +198,23 @@ def to_eigenbasis(cuda: Cuda, solve: Table, fixed: Table) -> NDArray[np.float64]
     most = min(max(len(solve), len(fixed)), ROTATED_BYTES // (4 * fixed.width))
     rotated = cuda.scratch(most, 1, fixed.width)
     for table in (solve, fixed):
-        for start in range(0, len(table), len(rotated)):
-            block = table.rows[start : start + len(rotated)]
-            products.multiply(cuda, block, on_device, rotated[: len(block)])
-            cuda.copy(rotated[: len(block)], block)
+        for (rows,) in tables.in_blocks(cuda, changed=[table.rows]):
+            for start in range(0, len(rows), len(rotated)):
+                block = rows[start : start + len(rotated)]
+                products.multiply(cuda, block, on_device, rotated[: len(block)])
+                cuda.copy(rotated[: len(block)], block)
     return np.asarray(np.maximum(values, 0), np.float64)
 
 
-def _source(cuda: Cuda, fixed: Table, spectrum: NDArray[np.float64] | None, steps: int) -> tuple[Array, float]:
+def _source(
+    cuda: Cuda, fixed: Table, spectrum: NDArray[np.float64] | None, steps: int
+) -> tuple[Array | NDArray[Any], float]:
     """What a sweep gathers: the rows and 1, or float16 rows and what those are to be multiplied by."""
     exponent = half_exponent(spectrum, steps, fixed.rows.nbytes)
     if exponent is None:
         return fixed.rows, 1.0
-    halves = cuda.empty(fixed.rows.shape, np.uint16)
-    size = len(fixed) * fixed.width
-    cuda.launch("rows.round_rows", tables.blocks_of(size), tables.THREADS, fixed.rows, 2.0**exponent, halves, size)
+    halves = tables.place(cuda, fixed.rows.shape, np.uint16)
+    for rows, rounded in tables.in_blocks(cuda, read=[fixed.rows], written=[halves]):
+        size = int(rows.size)
+        cuda.launch("rows.round_rows", tables.blocks_of(size), tables.THREADS, rows, 2.0**exponent, rounded, size)
     return halves, 2.0**-exponent

@@ -14,6 +14,7 @@ from recli.kernels.gpu import tables
 from recli.kernels.gpu.cuda import Array, Cuda
 from recli.kernels.gpu.matrices import Part, SparseMatrix
 from recli.kernels.gpu.tables import Table
+from recli.kernels.gpu.transfers import Moving, moving
 from recli.kernels.spec import Floats
 
 SEGMENT = 1024  # entries that a warp adds up
@@ -30,33 +31,32 @@ def times(cuda: Cuda, matrix: SparseMatrix | NDArray[Any], table: Table) -> Tabl
     if isinstance(matrix, np.ndarray):
         return _dense_times(cuda, matrix, table)
     product = tables.empty(cuda, len(matrix), table.rank)
-    for part in matrix.parts():
-        _add_entries(cuda, matrix, part, table, product)
+    for part in matrix.parts(table.rows, product.rows):
+        _add_entries(cuda, matrix.csr.indptr[part.first : part.behind + 1], part, table.width)
     return product
 
 
-def _add_entries(cuda: Cuda, matrix: SparseMatrix, part: Part, table: Table, product: Table) -> None:
+def _add_entries(cuda: Cuda, indptr: NDArray[np.int64], part: Part, width: int) -> None:
     """The rows of a part: those of few entries by one warp each, others in segments whose sums are added in order."""
-    indptr = matrix.csr.indptr[part.first : part.behind + 1]
     counts = -(-np.diff(indptr) // SEGMENT)
     few, many = np.flatnonzero(counts <= 1), np.flatnonzero(counts > 1)
-    _sum_segments(cuda, part, table, indptr[few], indptr[few + 1], (part.first + few).astype(np.int32), product.rows)
+    _sum_segments(cuda, part, width, indptr[few], indptr[few + 1], few.astype(np.int32), part.out)
     if not len(many):
         return
     first = np.append(0, np.cumsum(counts[many]))
     number = np.arange(first[-1]) - np.repeat(first[:-1], counts[many])  # of a segment in its row
     start = np.repeat(indptr[many], counts[many]) + SEGMENT * number
     behind = np.minimum(start + SEGMENT, np.repeat(indptr[many + 1], counts[many]))
-    sums = tables.empty(cuda, int(first[-1]), table.rank)
-    _sum_segments(cuda, part, table, start, behind, np.arange(first[-1], dtype=np.int32), sums.rows)
-    rows, bounds = cuda.upload((part.first + many).astype(np.int32)), cuda.upload(first)
-    cuda.launch("product.add_parts", len(many), 256, rows, bounds, sums.rows, table.width, product.rows)
+    sums = cuda.empty((int(first[-1]), width))
+    _sum_segments(cuda, part, width, start, behind, np.arange(first[-1], dtype=np.int32), sums)
+    rows, bounds = cuda.upload(many.astype(np.int32)), cuda.upload(first)
+    cuda.launch("product.add_parts", len(many), 256, rows, bounds, sums, width, part.out)
 
 
 def _sum_segments(
     cuda: Cuda,
     part: Part,
-    table: Table,
+    width: int,
     first: NDArray[np.int64],
     behind: NDArray[np.int64],
     out: NDArray[np.int32],
@@ -64,33 +64,41 @@ def _sum_segments(
 ) -> None:
     cuda.launch(
         "product.sum_segments",
-        (-(-len(first) // 4), -(-table.width // 128)),
+        (-(-len(first) // 4), -(-width // 128)),
         128,
         *(cuda.upload(array) for array in (first, behind, out)),
         len(first),
         part.origin,
         part.indices,
         part.weights,
-        table.rows,
-        table.width,
+        part.gathered,
+        width,
         sums,
     )
 
 
 def _dense_times(cuda: Cuda, matrix: NDArray[Any], table: Table) -> Table:
-    """Block by block of what is contiguous on the host, rows or columns."""
+    """Block by block of what is contiguous on the host, rows or columns; and of rows of the product and of the table
+    where those travel.
+    """
     n, m = matrix.shape
-    product = Table(cuda.zeros((n, table.width)), table.rank)
-    if matrix.flags.c_contiguous:
-        size = max(1, DENSE_BYTES // max(1, 4 * m))
-        for start in range(0, n, size):
-            block = cuda.upload(np.asarray(matrix[start : start + size], np.float32))
-            multiply(cuda, block, table.rows, product.rows[start : start + size])
-        return product
-    size = max(1, DENSE_BYTES // max(1, 4 * n))
-    for start in range(0, m, size):
-        block = cuda.upload(np.ascontiguousarray(matrix[:, start : start + size], np.float32))
-        multiply(cuda, block, table.rows[start : start + size], product.rows, add=True)
+    product = tables.empty(cuda, n, table.rank)
+    size, travelling = DENSE_BYTES // 4, cuda.shares.block_bytes // max(1, 4 * table.width)
+    high, wide = (size // max(1, m), m) if matrix.flags.c_contiguous else (n, size // max(1, n))
+    if product.travels:
+        high = min(high, travelling)
+    if table.travels:
+        wide = min(wide, travelling)
+    rows, columns = tables.spans(n, high), tables.spans(m, wide)
+    at = 0
+    for (out,) in moving(cuda, [Moving(product.rows, rows, read=False, written=True)]):
+        cuda.clear(out)
+        done = 0
+        for (right,) in moving(cuda, [Moving(table.rows, columns)]):
+            block = matrix[at : at + len(out), done : done + len(right)]
+            multiply(cuda, cuda.upload(np.ascontiguousarray(block, np.float32)), right, out, add=True)
+            done += len(right)
+        at += len(out)
     return product
 
 
@@ -116,16 +124,18 @@ def multiply(cuda: Cuda, left: Array, right: Array, product: Array, *, add: bool
 def combine(cuda: Cuda, tables_: Sequence[Table], coefficients: NDArray[np.float64]) -> Table:
     """`spec.Kernels.combine`."""
     product = tables.empty(cuda, len(tables_[0]), coefficients.shape[1])
-    at = 0
-    for table in tables_:
-        part = coefficients[at : at + table.rank]
-        multiply(cuda, table.rows, _coefficients(cuda, part, product.width), product.rows, add=at > 0)
-        at += table.rank
+    cuts = np.cumsum([table.rank for table in tables_])[:-1]
+    factors = [_coefficients(cuda, part, product.width) for part in np.split(coefficients, cuts)]
+    for *lefts, out in tables.in_blocks(cuda, read=[table.rows for table in tables_], written=[product.rows]):
+        for number, (left, factor) in enumerate(zip(lefts, factors, strict=True)):
+            multiply(cuda, left, factor, out, add=number > 0)
     return product
 
 
 def add_product(cuda: Cuda, table: Table, left: Table, coefficients: NDArray[np.float64]) -> None:
-    multiply(cuda, left.rows, _coefficients(cuda, coefficients, table.width), table.rows, add=True)
+    factor = _coefficients(cuda, coefficients, table.width)
+    for rows, out in tables.in_blocks(cuda, read=[left.rows], changed=[table.rows]):
+        multiply(cuda, rows, factor, out, add=True)
 
 
 def _coefficients(cuda: Cuda, coefficients: NDArray[np.float64], width: int) -> Array:
@@ -143,13 +153,14 @@ def gram(cuda: Cuda, left: Sequence[Table], right: Table) -> NDArray[np.float64]
 def _gram(cuda: Cuda, left: Table, right: Table) -> NDArray[np.float64]:
     size = left.width * right.width
     total = cuda.zeros((left.width, right.width), np.float64)
-    starts = np.arange(0, len(left), GRAM_ROWS)
-    products = cuda.scratch(min(len(starts), GRAM_BYTES // (4 * size)), 1, size)
-    for at in range(0, len(starts), len(products)):
-        first = starts[at : at + len(products)]
-        slots = cuda.upload(first), cuda.upload(np.minimum(first + GRAM_ROWS, len(left)))
-        launch_gram(cuda, left.rows, right.rows, 1.0, slots, len(first), 0, (None, None, None), products, None)
-        cuda.launch("gram.add_products", tables.blocks_of(size), tables.THREADS, products, len(first), size, total)
+    products = cuda.scratch(min(-(-len(left) // GRAM_ROWS), GRAM_BYTES // (4 * size)), 1, size)
+    for sides in tables.in_blocks(cuda, read=[left.rows] if left is right else [left.rows, right.rows]):
+        starts = np.arange(0, len(sides[0]), GRAM_ROWS)
+        for at in range(0, len(starts), len(products)):
+            first = starts[at : at + len(products)]
+            slots = cuda.upload(first), cuda.upload(np.minimum(first + GRAM_ROWS, len(sides[0])))
+            launch_gram(cuda, sides[0], sides[-1], 1.0, slots, len(first), 0, (None, None, None), products, None)
+            cuda.launch("gram.add_products", tables.blocks_of(size), tables.THREADS, products, len(first), size, total)
     found: NDArray[np.float64] = cuda.download(total)[: left.rank, : right.rank]
     return found
 
@@ -194,12 +205,10 @@ def launch_gram(
 
 def column_squares(cuda: Cuda, table: Table, weights: Floats) -> NDArray[np.float64]:
     """The sum over the first rows of weight times the row's squares, float64[width]."""
-    blocks = min(len(weights), 4 * cuda.processors)
-    if not blocks:
-        return np.zeros(table.width)
-    sums = cuda.empty((blocks, table.width), np.float64)
-    cuda.launch(
-        "rows.add_squares", blocks, tables.THREADS, table.rows, cuda.upload(weights), len(weights), table.width, sums
-    )
-    squares: NDArray[np.float64] = cuda.download(sums).sum(axis=0)
+    squares = np.zeros(table.width)
+    for rows, mine in tables.in_blocks(cuda, read=[table.rows[: len(weights)], weights]):
+        blocks = min(len(mine), 4 * cuda.processors)
+        sums = cuda.empty((blocks, table.width), np.float64)
+        cuda.launch("rows.add_squares", blocks, tables.THREADS, rows, mine, len(mine), table.width, sums)
+        squares += cuda.download(sums).sum(axis=0)
     return squares

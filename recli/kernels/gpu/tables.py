@@ -1,29 +1,30 @@
 """Tables on the device: float32 rows with zero columns up to a multiple of PADDING, so that rows are read 16 bytes at a
-time, in whichever precision. What is done to a few rows of them at a time (rows.cu), and to pairs of rows (pairs.cu).
+time, in whichever precision. A table that would take too much of the memory stays on the host, and its rows travel.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from recli.kernels.gpu.cuda import Array, Cuda
-from recli.kernels.spec import Floats, Nums, Rule
-from recli.sorting import group
+from recli.kernels.gpu.memory import DeviceMemoryError, halving
+from recli.kernels.gpu.transfers import Moving, moving, started
+from recli.kernels.spec import Floats
 
 PADDING = 8
-COPIED_BYTES = 64 << 20  # of a table, between host and device at a time
+ROUND = 1024  # a block's rows, where there is room for more: a multiple of what Gram matrices are summed in
 THREADS = 256
-PAIRS = 1 << 20  # scored at a time
-KINDS = ("sgd", "adagrad", "adam")
 
 
 @dataclass
 class Table:
-    rows: Array  # float32[n, width]
+    rows: Array | NDArray[Any]  # float32[n, width]
     rank: int
 
     def __len__(self) -> int:
@@ -33,38 +34,97 @@ class Table:
     def width(self) -> int:
         return int(self.rows.shape[1])
 
+    @property
+    def travels(self) -> bool:
+        return isinstance(self.rows, np.ndarray)
+
 
 def padded_width(rank: int) -> int:
     return -(-rank // PADDING) * PADDING
 
 
+def place(cuda: Cuda, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Array | NDArray[Any]:
+    """Memory for rows: on the device, or on the host where they would take more than a share of what may be had."""
+    if math.prod(shape) * np.dtype(dtype).itemsize <= cuda.shares.kept * cuda.available:
+        try:
+            return cuda.empty(shape, dtype)
+        except DeviceMemoryError:  # there is enough, but not in one piece
+            pass
+    return np.empty(shape, dtype)
+
+
 def empty(cuda: Cuda, n: int, rank: int) -> Table:
-    return Table(cuda.empty((n, padded_width(rank))), rank)
+    return Table(place(cuda, (n, padded_width(rank))), rank)
 
 
-def upload(cuda: Cuda, rows: Floats) -> Table:
-    n, rank = rows.shape
+def zeros(cuda: Cuda, n: int, rank: int) -> Table:
     table = empty(cuda, n, rank)
-    for block in _blocks(n, table.width):
-        part = rows[block]
-        padded = part
-        if rank != table.width:
-            padded = np.zeros((len(part), table.width), np.float32)
-            padded[:, :rank] = part
-        table.rows[block].set(np.ascontiguousarray(padded))
+    if table.travels:
+        table.rows = np.zeros(table.rows.shape, np.float32)  # which takes memory when it is written
+    else:
+        cuda.clear(table.rows)
     return table
+
+
+def upload(cuda: Cuda, rows: Floats, *, borrow: bool = False) -> Table:
+    """borrow: a table that stays on the host may be `rows` themselves."""
+    table = empty(cuda, *rows.shape)
+    if table.travels and borrow and table.rank == table.width:
+        return Table(rows, table.rank)
+    if not table.travels:
+        _fill(cuda, table.rows, rows)
+        return table
+    table.rows[:, : table.rank], table.rows[:, table.rank :] = rows, 0
+    return table
+
+
+def to_device(cuda: Cuda, rows: Floats) -> Array:
+    """The rows of a table, on the device whatever they take of its memory."""
+    array = cuda.empty((len(rows), padded_width(rows.shape[1])))
+    _fill(cuda, array, rows)
+    return array
+
+
+def _fill(cuda: Cuda, array: Array, rows: Floats) -> None:
+    rank, width = rows.shape[1], int(array.shape[1])
+    for block in spans(len(rows), cuda.shares.block_bytes // max(1, 4 * width)):
+        part = rows[block]
+        if rank != width:
+            part = np.zeros((len(part), width), np.float32)
+            part[:, :rank] = rows[block]
+        array[block].set(np.ascontiguousarray(part))
 
 
 def download(cuda: Cuda, table: Table) -> Floats:
     rows = np.empty((len(table), table.rank), np.float32)
-    for block in _blocks(len(table), table.width):
-        rows[block] = cuda.download(table.rows[block])[:, : table.rank]
+    for block in spans(len(table), cuda.shares.block_bytes // max(1, 4 * table.width)):
+        part = table.rows[block] if table.travels else cuda.download(table.rows[block])
+        rows[block] = part[:, : table.rank]
     return rows
 
 
-def _blocks(n: int, width: int) -> Iterator[slice]:
-    size = max(1, COPIED_BYTES // max(1, 4 * width))
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+def spans(n: int, size: int) -> list[slice]:
+    """0 to n - 1, so many at a time."""
+    return [slice(start, min(start + max(1, size), n)) for start in range(0, n, max(1, size))]
+
+
+def in_blocks(
+    cuda: Cuda,
+    read: Sequence[Array | NDArray[Any]] = (),
+    changed: Sequence[Array | NDArray[Any]] = (),
+    written: Sequence[Array | NDArray[Any]] = (),
+) -> Iterator[list[Array]]:
+    """Neighbouring rows of all these arrays, on the device, block after block; all rows at once where none travels."""
+    arrays = [*read, *changed, *written]
+    n, row_bytes = len(arrays[0]), sum(array[:1].nbytes for array in arrays if isinstance(array, np.ndarray))
+
+    def attempt(size: int) -> Iterator[list[Array]]:
+        blocks = spans(n, size)
+        kinds = [(read, True, False), (changed, True, True), (written, False, True)]
+        return started(moving(cuda, [Moving(array, blocks, *how) for some, *how in kinds for array in some]))
+
+    most = min(n, cuda.shares.block_bytes // row_bytes) if row_bytes else n
+    return halving(attempt, most // ROUND * ROUND if ROUND < most < n else most)
 
 
 def blocks_of(entries: int) -> int:
@@ -72,110 +132,5 @@ def blocks_of(entries: int) -> int:
     return -(-entries // THREADS)
 
 
-def take(
-    cuda: Cuda,
-    rows: Floats | Table,
-    nums: NDArray[np.int64],
-    changes: Table | None,
-    changed_at: NDArray[np.int64] | None,
-) -> Table:
-    """`spec.Kernels.take`."""
-    if isinstance(rows, np.ndarray):  # only the rows in question travel
-        there = nums >= 0
-        taken = np.zeros((len(nums), rows.shape[1]), np.float32)
-        taken[there] = rows[nums[there]]
-        rows, nums = upload(cuda, taken), np.arange(len(nums))
-    to = empty(cuda, len(nums), rows.rank)
-    at = None if changes is None or changed_at is None else cuda.upload(changed_at)
-    added = None if changes is None or at is None else changes.rows
-    size = len(nums) * to.width
-    cuda.launch(
-        "rows.take", blocks_of(size), THREADS, rows.rows, cuda.upload(nums), added, at, to.rows, len(nums), to.width
-    )
-    return to
-
-
-def add_rows(cuda: Cuda, table: Table, rows: Table, nums: NDArray[np.int64], scale: float) -> None:
-    size = len(table) * table.width
-    places = cuda.upload(nums)
-    cuda.launch(
-        "rows.add_rows",
-        blocks_of(size),
-        THREADS,
-        table.rows,
-        rows.rows,
-        places,
-        float(scale),
-        len(table),
-        table.width,
-    )
-
-
-def step(
-    cuda: Cuda,
-    rule: Rule,
-    parameter: Table,
-    moments: Sequence[Table],
-    nums: NDArray[np.int64] | None,
-    gradient: Table,
-) -> None:
-    first, second = ([moment.rows for moment in moments] + [None, None])[:2]
-    kind = 1 + KINDS.index(rule.kind) if moments else 0
-    size = len(gradient) * gradient.width
-    places = None if nums is None else cuda.upload(nums)
-    cuda.launch(
-        "rows.step",
-        blocks_of(size),
-        THREADS,
-        kind,
-        cuda.upload(rule.numbers),
-        parameter.rows,
-        first,
-        second,
-        places,
-        gradient.rows,
-        len(gradient),
-        gradient.width,
-    )
-
-
-def pair_dots(cuda: Cuda, users: Table, items: Table, user_at: Nums, item_at: Nums) -> Floats:
-    dots = cuda.empty(len(user_at))
-    at = cuda.upload(user_at), cuda.upload(item_at)
-    cuda.launch(
-        "pairs.pair_dots", -(-len(user_at) // 4), 128, users.rows, items.rows, *at, dots, len(user_at), users.width
-    )
-    return cuda.download(dots)
-
-
-def pair_sums(cuda: Cuda, at: Nums, other_at: Nums, slopes: Floats, others: Table, rows: int) -> Table:
-    """The sum over each row's pairs, at int32[n], of slope times the other side's row."""
-    indptr, order = np.zeros(rows + 1, np.int64), np.empty(len(at), np.int32)
-    group(at, indptr, order)
-    sums = empty(cuda, rows, others.rank)
-    size = rows * sums.width
-    pairs = [cuda.upload(array) for array in (indptr, order, other_at, slopes)]
-    cuda.launch("pairs.pair_sums", blocks_of(size), THREADS, *pairs, others.rows, sums.rows, rows, sums.width)
-    return sums
-
-
-def score_pairs(
-    cuda: Cuda, users: Floats, items: Floats, user_nums: NDArray[np.int64], item_nums: NDArray[np.int64]
-) -> Floats:
-    """`spec.Kernels.score_pairs`. A table with fewer rows than there are pairs goes to the device whole, else its rows
-    are fetched on the host.
-    """
-    n, rank = len(user_nums), users.shape[1]
-    scores = np.empty(n, np.float32)
-    whole = [cuda.upload(side) if len(side) <= n and 4 * side.nbytes <= cuda.left else None for side in (users, items)]
-    for start in range(0, n, PAIRS):
-        part = slice(start, start + PAIRS)
-        count = len(scores[part])
-        rows, places = [], []
-        for table, side, nums in zip(whole, (users, items), (user_nums[part], item_nums[part]), strict=True):
-            rows.append(cuda.upload(side[nums]) if table is None else table)
-            places.append(cuda.upload(np.arange(count) if table is None else nums))
-        found = cuda.empty(count)
-        cuda.launch("pairs.score_pairs", -(-count // 32), 256, *rows, *places, found, count, rank)
-        scores[part] = cuda.download(found)
-    return scores
+def on_device(cuda: Cuda, array: Array | NDArray[Any]) -> Array:
+    return cuda.upload(array) if isinstance(array, np.ndarray) else array

@@ -4,22 +4,20 @@ for the host but the lists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recli.ids import Csr
 from recli.kernels.gpu import tables
-from recli.kernels.gpu.cuda import Array, Cuda, DeviceMemoryError
-from recli.kernels.gpu.transfers import Returning, arriving
+from recli.kernels.gpu.cuda import Array, Cuda
+from recli.kernels.gpu.item_index import SLACK, ItemIndex, OnDevice, among
+from recli.kernels.gpu.memory import halving
+from recli.kernels.gpu.transfers import Moving, Returning, moving, started
 from recli.kernels.spec import Floats, Nums
 
 TILE, DEEP, PITCH, THREADS, BINS, FACTS = 128, 64, 72, 128, 256, 4  # as in nominate.cu and topk.cu
-COLUMNS = 16  # of halves, which a tensor core takes at a time
 TILES = 8  # of items, at most, that a block goes through
 BLOCKS = 4  # a processor, at least, where there are tiles enough
 USERS = 1 << 15  # of a block
@@ -28,124 +26,48 @@ USERS = 1 << 15  # of a block
 PER_K, CANDIDATES, GROWTH = 8, 1024, 3
 LEAST_CANDIDATES = 128  # which a search without candidates works with
 SHARED_BYTES = 32 << 10  # of a user's candidates: more are worked with where they are
-CLIP = 126  # 2^-126 is float32's smallest normal number
-SLACK = 1 + 2.0**-9
 
 Excluded: TypeAlias = tuple[Array | None, int, Array | None]  # indptr, origin, indices: see compress in topk.cu
 
 
-class OnDevice(NamedTuple):
-    """An index's copies.
-
-    rows float32[m, width]; halves float16[m, any], scales, norms float32[m]: see nominate.cu; order, places int32[m]:
-    the item of each row, the row of each item. reach: no scaled row is longer; exponent: of the norm that is 1 in
-    `norms`.
-    """
-
-    rows: Array
-    halves: Array
-    scales: Array
-    norms: Array
-    order: Array
-    places: Array
-    reach: float
-    exponent: int
-
-    def __len__(self) -> int:
-        return int(self.order.size)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(int(array.nbytes) for array in self[:6])
-
-
-class ItemIndex:
-    """rows float32[m, width], norms float64[m], order int32[m]: see `spec.Kernels.index_arrays`. Copies are on the
-    device from the first search on.
-    """
-
-    def __init__(self, cuda: Cuda, rows: Floats, norms: NDArray[np.float64], order: Nums) -> None:
-        self.rows, self.norms, self.order = rows, norms, order
-        self._cuda = cuda
-        self._copies: OnDevice | None = None
-        cuda.keep(self)
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"rows": self.rows, "norms": self.norms, "order": self.order}
-
-    def evict(self) -> int:
-        freed = self._copies.nbytes if self._copies else 0
-        self._copies = None
-        return freed
-
-    @contextmanager
-    def on_device(self) -> Iterator[OnDevice]:
-        """The copies, which nobody evicts meanwhile."""
-        copies, self._copies = self._copies or self._copy(), None
-        try:
-            yield copies
-        finally:
-            self._copies = copies
-
-    def _copy(self) -> OnDevice:
-        cuda, norms, m = self._cuda, np.asarray(self.norms), len(self.order)
-        exponents = np.where(norms > 0, np.frexp(norms)[1] - 1, -CLIP)
-        top = int(np.clip(exponents[:1].sum(), -CLIP, CLIP))
-        exponents = np.clip(exponents, max(-CLIP, top - CLIP), top)
-        units = np.ldexp(1.0, -exponents)
-        places = np.empty(m, np.int32)
-        places[self.order] = np.arange(m, dtype=np.int32)
-        table = tables.upload(cuda, self.rows)
-        halves = cuda.empty((m, halves_width(table.width)), np.uint16)
-        size = m * int(halves.shape[1])
-        cuda.launch(
-            "nominate.round_items",
-            tables.blocks_of(size),
-            tables.THREADS,
-            *(table.rows, table.width, cuda.upload(units.astype(np.float32)), halves, m, int(halves.shape[1])),
-        )
-        return OnDevice(
-            table.rows,
-            halves,
-            cuda.upload(np.ldexp(1.0, exponents - top).astype(np.float32)),
-            cuda.upload(np.nextafter((norms * 2.0**-top).astype(np.float32), np.float32(np.inf))),
-            cuda.upload(np.array(self.order)),
-            cuda.upload(places),
-            float((norms * units).max(initial=0.0)) * SLACK,
-            top,
-        )
-
-
-def index_items(cuda: Cuda, items: Floats) -> ItemIndex:
-    norms = np.sqrt(np.einsum("ir,ir->i", items, items, dtype=np.float64))
-    order = np.argsort(-norms, kind="stable").astype(np.int32)
-    return ItemIndex(cuda, items[order], norms[order], order)
-
-
-def index_from(cuda: Cuda, arrays: Mapping[str, NDArray[Any]]) -> ItemIndex:
-    return ItemIndex(cuda, arrays["rows"], arrays["norms"], arrays["order"])
-
-
-def halves_width(rank: int) -> int:
-    return max(1, -(-rank // COLUMNS)) * COLUMNS
-
-
 def topk(cuda: Cuda, index: ItemIndex, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
     """See `spec.Kernels.topk`."""
-    n, m = len(users), len(index.order)
+
+    def attempt(run: int) -> tuple[Nums, Floats]:
+        index.run = run
+        lists = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
+        for items, named in index.runs():
+            if named is None:
+                return _search(cuda, items, users, k, excluded)
+            nums, scores = _search(cuda, items, users, k, among(excluded, named) if excluded else None)
+            del items  # whose memory is the next ones'
+            lists = _best(lists, (np.append(named, np.int32(-1))[nums], scores))
+        return lists
+
+    return halving(attempt, index.run, min(len(index), TILE))
+
+
+def _best(one: tuple[Nums, Floats], other: tuple[Nums, Floats]) -> tuple[Nums, Floats]:
+    """Of two lists [n, k] of each user."""
+    nums, scores = (np.hstack(sides) for sides in zip(one, other, strict=True))
+    order = np.lexsort((nums, -scores))[:, : one[0].shape[1]]
+    return np.take_along_axis(nums, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _search(cuda: Cuda, items: OnDevice, users: Floats, k: int, excluded: Csr | None) -> tuple[Nums, Floats]:
+    """Lists as `topk` returns them."""
+    n, m = len(users), len(items)
     nums, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     nums[:, m:], scores[:, m:] = -1, -np.inf  # behind all items there are
     if not n or not m:
         return nums, scores
-    with index.on_device() as copies:
-        search, pieces, size = _begin(cuda, copies, users, min(k, m), excluded)
-        for start, piece in zip(range(0, n, size), pieces, strict=True):
-            count = min(size, n - start)
-            origin = int(excluded.indptr[start]) if excluded else 0
-            search.run(piece[0], count, (piece[1], origin, piece[2]) if excluded else (None, 0, None))
-            search.lists.send([side[start : start + count, :m] for side in (nums, scores)])
-        search.lists.finish()
+    search, pieces, size = _begin(cuda, items, users, min(k, m), excluded)
+    for start, piece in zip(range(0, n, size), pieces, strict=True):
+        count = min(size, n - start)
+        origin = int(excluded.indptr[start]) if excluded else 0
+        search.run(piece[0], count, (piece[1], origin, piece[2]) if excluded else (None, 0, None))
+        search.lists.send([(side[:, :m], slice(start, start + count)) for side in (nums, scores)])
+    search.lists.finish()
     return nums, scores
 
 
@@ -153,29 +75,24 @@ def _begin(
     cuda: Cuda, items: OnDevice, users: Floats, k: int, excluded: Csr | None
 ) -> tuple[_Search, Iterator[list[Array]], int]:
     """Memory for blocks of users as large as fit, what comes to the device with each, and their size."""
-    size = min(USERS, -(-len(users) // TILE) * TILE)
-    search: _Search | None = None
-    while True:
-        try:
-            search = _Search(cuda, items, min(size, len(users)), users.shape[1], k)
-            pieces = _pieces(cuda, users, excluded, size)
-            return search, chain([next(pieces)], pieces), size
-        except DeviceMemoryError:
-            if size == TILE:
-                raise
-        search = None  # before its successor takes memory
-        size = max(TILE, size // 2 // TILE * TILE)
+
+    def attempt(tiles: int) -> tuple[_Search, Iterator[list[Array]], int]:
+        size = TILE * tiles
+        search = _Search(cuda, items, min(size, len(users)), users.shape[1], k)
+        return search, started(moving(cuda, _pieces(users, excluded, size))), size
+
+    return halving(attempt, -(-min(USERS, len(users)) // TILE))
 
 
-def _pieces(cuda: Cuda, users: Floats, excluded: Csr | None, size: int) -> Iterator[list[Array]]:
+def _pieces(users: Floats, excluded: Csr | None, size: int) -> list[Moving]:
     """Of each block of users the rows, and where there are any the bounds and numbers of what is left out."""
-    pieces: list[list[NDArray[Any]]] = []
-    for start in range(0, len(users), size):
-        pieces.append([users[start : start + size].reshape(-1)])
-        if excluded:
-            bounds = excluded.indptr[start : start + size + 1]
-            pieces[-1] += [bounds, excluded.indices[bounds[0] : bounds[-1]]]
-    return arriving(cuda, pieces)
+    rows = tables.spans(len(users), size)
+    if not excluded:
+        return [Moving(users, rows)]
+    indptr = excluded.indptr
+    bounds = [slice(span.start, span.stop + 1) for span in rows]
+    entries = [slice(int(indptr[span.start]), int(indptr[span.stop])) for span in rows]
+    return [Moving(users, rows), Moving(indptr, bounds), Moving(excluded.indices, entries)]
 
 
 def margins(width: int) -> tuple[float, float]:

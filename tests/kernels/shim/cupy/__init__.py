@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import tempfile
+from bisect import bisect
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -220,7 +221,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
         assert host.flags.c_contiguous
         assert (host.shape, host.dtype) == (self.shape, self.dtype), (host.shape, host.dtype, self.shape, self.dtype)
         # pageable memory is read at once, pinned memory when it is the copy's turn
-        source = host if any(host.ctypes.data in span for span in _pinned) else host.copy()
+        source = host if _is_pinned(host.ctypes.data) else host.copy()
         (stream or _current[-1]).waiting.append(lambda: np.copyto(self._host, source))
 
     def get(self, stream: Stream | None = None, out: NDArray[Any] | None = None, blocking: bool = True) -> NDArray[Any]:
@@ -244,13 +245,19 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float) -> ndarray:
     return ndarray(block, np.frombuffer(buffer, dtype).reshape(shape))
 
 
-_pinned: list[range] = []  # addresses
+_pinned: list[int] = []  # where each buffer starts and ends, ascending
+
+
+def _is_pinned(address: int) -> bool:
+    return bisect(_pinned, address) % 2 == 1
 
 
 def alloc_pinned_memory(size: int) -> Any:
     """What np.frombuffer takes. It is never given back, so that no address is taken for pinned that is not."""
     buffer = ctypes.create_string_buffer(size)
-    _pinned.append(range(ctypes.addressof(buffer), ctypes.addressof(buffer) + size))
+    start = ctypes.addressof(buffer)
+    at = bisect(_pinned, start)
+    _pinned[at:at] = [start, start + size]
     _kept.append(buffer)
     return buffer
 
